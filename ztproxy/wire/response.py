@@ -1,0 +1,127 @@
+"""HTTP/1.1 response heads from an upstream, which may be broken or hostile.
+
+`read_response` takes the bytes up to and including the empty line, checks them whole and says how the body is framed.
+Anything a second reader could understand differently is refused: the client then gets a 502 and the connection is
+not used again.
+
+Source: RFC 9112 §4, §6.3.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from ztproxy.errors import UpstreamError
+from ztproxy.wire.fields import dropped_from_answer
+
+LONGEST_RESPONSE_HEAD: Final = 64 * 1024
+MOST_RESPONSE_FIELDS: Final = 200
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
+_NAME_BYTES: Final = bytes(sorted(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
+_FIELD_BYTES: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_MOST_NAMES: Final = 4096
+
+_known_names: set[bytes] = set()
+
+
+class Framing(Enum):
+    """How the end of a response body is known."""
+
+    NONE = "none"
+    COUNTED = "counted"
+    CHUNKED = "chunked"
+    CLOSE = "close"
+
+
+@dataclass(slots=True, kw_only=True)
+class ResponseHead:
+    """One response head, checked."""
+
+    status: int
+    framing: Framing
+    length: int = 0
+    """Body bytes to come when `framing` is `COUNTED`."""
+    declared_length: int | None = None
+    """Content-Length as sent, which an answer to HEAD carries without a body."""
+    keep: bool = True
+    """Whether the upstream means to keep the connection."""
+    lines: list[bytes] = field(default_factory=list)
+    """Fields that go on to the client, each serialised with its CRLF."""
+
+
+def _bad(why: str) -> UpstreamError:
+    return UpstreamError("upstream.response", "the upstream's answer was malformed", detail=why)
+
+
+def read_response(raw: bytes, method: str) -> ResponseHead:
+    """The response head in `raw`, which ends with the empty line, as the answer to `method`.
+
+    Raises: `UpstreamError`.
+    """
+    if raw.translate(None, _FIELD_BYTES) != b"\r\n" * raw.count(b"\r\n"):
+        raise _bad("a control byte, or a bare CR or LF")
+    status_line, *fields = raw[:-4].split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise _bad("the status line is malformed")
+    if len(fields) > MOST_RESPONSE_FIELDS:
+        raise _bad("too many fields")
+    head = ResponseHead(status=int(match[2]), framing=Framing.CLOSE, keep=match[1] == b"1")
+    chunked = False
+    for line in fields:
+        name, colon, value = line.partition(b":")
+        if name not in _known_names:
+            _learn(name, colon)
+        if dropped_from_answer(name):
+            chunked = _look_at(head, name.lower(), value.strip(b" \t"), chunked)
+        else:
+            head.lines.append(b"%b: %b\r\n" % (name, value.strip(b" \t")))
+    _frame(head, method, chunked, old=match[1] == b"0")
+    return head
+
+
+def _learn(name: bytes, colon: bytes) -> None:
+    # A folded line begins with a blank, which no name contains, so obs-fold is refused here too.
+    if not colon or not name or name.translate(None, _NAME_BYTES):
+        raise _bad("a field name is malformed")
+    if len(_known_names) < _MOST_NAMES:
+        _known_names.add(name)
+
+
+def _look_at(head: ResponseHead, name: bytes, value: bytes, chunked: bool) -> bool:
+    if name == b"content-length":
+        if head.declared_length is not None or not value.isdigit() or len(value) > 18:
+            raise _bad("Content-Length is malformed or came twice")
+        head.declared_length = int(value)
+    elif name == b"transfer-encoding":
+        if chunked or value.lower() != b"chunked":
+            raise _bad("a transfer coding other than a single `chunked`")
+        return True
+    elif name == b"connection":
+        options = {option.strip(b" \t") for option in value.lower().split(b",")}
+        if b"close" in options:
+            head.keep = False
+    return chunked
+
+
+def _frame(head: ResponseHead, method: str, chunked: bool, *, old: bool) -> None:
+    if chunked and (head.declared_length is not None or old):
+        raise _bad("Transfer-Encoding beside Content-Length or in HTTP/1.0")
+    if head.status < 200 or head.status == 204:
+        if chunked or head.declared_length:
+            raise _bad("a body where the status allows none")
+        head.declared_length = None
+        head.framing = Framing.NONE
+    elif method == "HEAD" or head.status == 304:
+        head.framing = Framing.NONE
+    elif chunked:
+        head.framing = Framing.CHUNKED
+    elif head.declared_length is not None:
+        head.framing = Framing.COUNTED if head.declared_length else Framing.NONE
+        head.length = head.declared_length
+    else:
+        head.keep = False
