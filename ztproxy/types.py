@@ -58,7 +58,7 @@ class NetworkContext:
     sni: str | None = None
     alpn: str | None = None
     tls_version: str | None = None
-    facts: Facts = NO_FACTS
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
     """`aws:SourceIp` and its kin, as `authz/context.py` names them."""
 
 
@@ -107,7 +107,7 @@ class Ask:
     method: str
     resource: str
     """What follows the route's own ARN: `GET/orders/42`."""
-    facts: Facts = NO_FACTS
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
     """Request-level condition keys: `aws:useragent`, `aws:referer`, `ztproxy:protocol`."""
 
 
@@ -129,7 +129,7 @@ class Identity:
     principals: tuple[str, ...] = ()
     """What a `Principal` element may call it, each `<type>:<value>`: `Federated:https://login.example.com`,
     `AWS:arn:aws:iam::111122223333:user/ci`, `AWS:111122223333` (delegation to the account)."""
-    facts: Facts = NO_FACTS
+    facts: Facts = field(default_factory=lambda: NO_FACTS)
     upstream_headers: tuple[tuple[bytes, bytes], ...] = ()
     """Identity headers for the upstream, made once with the identity."""
 

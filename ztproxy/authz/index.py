@@ -1,0 +1,391 @@
+"""Policies compiled for asking: what a decision costs depends on the statements that can match, not on how many exist.
+
+Three narrowings, each a lookup: the statements of the route's policy by principal token and the grants that match the
+caller (kept per caller), those by action, and, when many are left, those by the literal beginning of their resource.
+What is left is a few compiled tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Final
+
+from ztproxy.authz import context, glob, match
+from ztproxy.authz.conditions import CompiledCondition, Test, compile_condition, form, instant, lookup_in, number
+from ztproxy.authz.policy import EVERYONE, GrantBinding, GrantMatch, Policy, PolicySet, Statement
+from ztproxy.types import AccessRequest, Decision, Effect, Identity, StatementRef
+
+_CALLERS: Final = 4096
+"""How many (route, caller) pairs are remembered."""
+_ACTIONS: Final = 64
+_FLAT: Final = 24
+"""Up to so many statements are simply tried."""
+_DEPTH: Final = 8
+"""Slashes of a resource that its index looks at."""
+
+_TIME_KEYS: Final = frozenset(("aws:currenttime", "aws:epochtime", "aws:multifactorauthage"))
+
+
+class CompiledStatement:
+    """A statement as tests; made once, never changed."""
+
+    __slots__ = (
+        "action",
+        "allow",
+        "conditions",
+        "delegates",
+        "number",
+        "ref",
+        "resource",
+        "source",
+        "template",
+        "tests",
+        "thresholds",
+    )
+
+    def __init__(self, policy: Policy, statement: Statement, number: int, digest: str) -> None:
+        allowing = statement.effect == "Allow"
+        self.number = number
+        self.source = statement
+        self.ref: StatementRef = policy.ref(statement)
+        self.allow = Decision(effect=Effect.ALLOW, deciding=(self.ref,), digest=digest)
+        selected = match.actions(statement.actions)
+        self.action: Callable[[str], bool] = (lambda action: not selected(action)) if statement.not_action else selected
+        self.resource: Callable[[str], bool] | None
+        """None: any resource, or `template` says."""
+        self.template: Test | None
+        self.resource, self.template = _resource(statement, variables=policy.variables, allowing=allowing)
+        self.conditions: tuple[CompiledCondition, ...] = tuple(
+            compile_condition(condition, allow=allowing, variables=policy.variables)
+            for condition in statement.conditions
+        )
+        self.tests: tuple[Test, ...] = tuple(compiled.holds for compiled in self.conditions)
+        self.thresholds: tuple[tuple[bool, int], ...] = _thresholds(statement)
+
+    def selects(self, request: AccessRequest) -> bool:
+        """Whether the resource element selects what is asked."""
+        if self.resource is not None and not self.resource(request.resource):
+            return False
+        return self.template is None or self.template(request)
+
+    def holds(self, request: AccessRequest) -> bool:
+        """Whether resource and conditions hold; principal and action have been looked up."""
+        if self.resource is not None and not self.resource(request.resource):
+            return False
+        if self.template is not None and not self.template(request):
+            return False
+        return all(test(request) for test in self.tests)
+
+
+def _resource(
+    statement: Statement, *, variables: bool, allowing: bool
+) -> tuple[Callable[[str], bool] | None, Test | None]:
+    patterns = [match.arn(text, variables=variables) for text in statement.resources]
+    static = [pattern for pattern in patterns if pattern.static]
+    templates = tuple(match.arn_template(pattern) for pattern in patterns if not pattern.static)
+    fits = match.arn_like(static)
+    everything = any(not pattern.parts for pattern in patterns)
+    if not statement.not_resource:
+        if everything:
+            return None, None
+        if not templates:
+            return fits, None
+    elif not templates:
+        return (lambda resource: not fits(resource)), None
+    readers = {
+        token.key: context.reader(token.key)
+        for template in templates
+        for token in template.last
+        if isinstance(token, glob.Variable)
+    }
+
+    def selects(request: AccessRequest) -> bool:
+        lookup, resource = lookup_in(readers, request), request.resource
+        return fits(resource) or any(template.matches(resource, lookup) is True for template in templates)
+
+    def spares(request: AccessRequest) -> bool:
+        # An exception that cannot be resolved fails closed: an Allow does not apply, a Deny does.
+        lookup, resource = lookup_in(readers, request), request.resource
+        answers = [fits(resource), *(template.matches(resource, lookup) for template in templates)]
+        if True in answers:
+            return False
+        return None not in answers or not allowing
+
+    return None, spares if statement.not_resource else selects
+
+
+def _thresholds(statement: Statement) -> tuple[tuple[bool, int], ...]:
+    found: list[tuple[bool, int]] = []
+    for condition in statement.conditions:
+        key, shape = condition.key.lower(), form(condition.operator)
+        if key not in _TIME_KEYS or shape is None or shape.operator.family == "null":
+            continue
+        for value in condition.values:
+            since_sign_in = key == "aws:multifactorauthage"
+            when = int((number(value) or 0) * 1_000_000) if since_sign_in else instant(value) or 0
+            found.append((since_sign_in, when))
+            if key != "aws:currenttime":
+                # These keys are whole seconds, so `at most 60` turns when 61 begins.
+                found.append((since_sign_in, when + 1_000_000))
+    return tuple(found)
+
+
+class Rows:
+    """Statements that principal and action have selected, by the part they play."""
+
+    __slots__ = ("delegated", "denies", "direct", "identity")
+
+    def __init__(self) -> None:
+        self.denies: tuple[CompiledStatement, ...] = ()
+        self.direct: tuple[CompiledStatement, ...] = ()
+        """Allows of the resource policy that name the caller."""
+        self.delegated: tuple[CompiledStatement, ...] = ()
+        """Allows of the resource policy that name only the caller's account."""
+        self.identity: tuple[CompiledStatement, ...] = ()
+        """Allows of the caller's own policies."""
+
+    def add(self, part: str, statement: CompiledStatement) -> None:
+        """Appends to one of the parts; only while the index is built."""
+        setattr(self, part, (*getattr(self, part), statement))
+
+
+class Selection:
+    """The statements for one caller, route and action."""
+
+    __slots__ = ("_buckets", "_flat", "timed")
+
+    def __init__(self, statements: Sequence[tuple[str, CompiledStatement]]) -> None:
+        self.timed: Final = tuple(sorted({when for _, statement in statements for when in statement.thresholds}))
+        """When a test may turn: whether counted from the sign-in, and microseconds; see `evaluate.ttl_s`."""
+        self._flat: tuple[Rows, ...] = ()
+        self._buckets: dict[str, Rows] = {}
+        if len(statements) <= _FLAT:
+            rows = Rows()
+            for part, statement in statements:
+                rows.add(part, statement)
+            self._flat = (rows,)
+            return
+        gathered: dict[str, list[tuple[str, CompiledStatement]]] = {}
+        for part, statement in statements:
+            for key in dict.fromkeys(bucket_keys(statement)):
+                gathered.setdefault(key, []).append((part, statement))
+        for key, members in gathered.items():
+            self._buckets[key] = rows = Rows()
+            for name in ("denies", "direct", "delegated", "identity"):
+                setattr(rows, name, tuple(statement for part, statement in members if part == name))
+
+    def rows(self, resource: str) -> Sequence[Rows]:
+        """The statements whose resource may begin as this one does."""
+        if self._flat:
+            return self._flat
+        get = self._buckets.get
+        found = [rows] if (rows := get("")) is not None else []
+        position = -1
+        for _ in range(_DEPTH):
+            position = resource.find("/", position + 1)
+            if position < 0:
+                if (rows := get(resource)) is not None:
+                    found.append(rows)
+                break
+            if (rows := get(resource[:position])) is not None:
+                found.append(rows)
+        return found
+
+
+def bucket_keys(statement: CompiledStatement) -> list[str]:
+    """Where a statement is filed: by the whole segments of each resource pattern before its first wildcard."""
+    if statement.source.not_resource:
+        return [""]
+    keys = []
+    for text in statement.source.resources:
+        # Variables are wildcards here whatever the version: a shorter key is always right.
+        pattern = match.arn(text, variables=False)
+        prefix, whole = pattern.literal_prefix
+        prefix, open_, _ = prefix.partition("${")
+        if not whole or open_:
+            prefix = prefix.rpartition("/")[0]
+        segments = prefix.split("/")
+        keys.append("/".join(segments[:_DEPTH]) if len(segments) > _DEPTH else prefix)
+    return keys
+
+
+class Candidates:
+    """The statements of one route and caller."""
+
+    __slots__ = ("_by_action", "statements")
+
+    def __init__(self, statements: tuple[tuple[str, CompiledStatement], ...]) -> None:
+        self.statements: Final = statements
+        self._by_action: dict[str, Selection] = {}
+
+    def select(self, action: str) -> Selection:
+        """Those that speak of an action."""
+        selection = self._by_action.get(action)
+        if selection is None:
+            selection = Selection([(part, one) for part, one in self.statements if one.action(action)])
+            if len(self._by_action) >= _ACTIONS:
+                self._by_action.clear()
+            self._by_action[action] = selection
+        return selection
+
+
+class _RouteIndex:
+    """One resource policy by principal token."""
+
+    __slots__ = ("by_token", "negated", "statements")
+
+    def __init__(self, statements: Sequence[CompiledStatement]) -> None:
+        self.statements = tuple(statements)
+        self.by_token: dict[str, list[CompiledStatement]] = {}
+        self.negated: list[CompiledStatement] = []
+        for statement in statements:
+            if statement.source.not_principal:
+                self.negated.append(statement)
+            else:
+                for token in dict.fromkeys(statement.source.principals):
+                    self.by_token.setdefault(token, []).append(statement)
+
+    def for_caller(self, caller: match.Caller) -> list[tuple[str, CompiledStatement]]:
+        """The statements whose principal element selects the caller, in the order of the file."""
+        found: dict[int, tuple[str, CompiledStatement]] = {}
+        for tokens, allow in ((caller.accounts, "delegated"), (caller.direct, "direct"), ((EVERYONE,), "direct")):
+            for token in tokens:
+                for statement in self.by_token.get(token, ()):
+                    found[statement.number] = (_part(statement, allow), statement)
+        for statement in self.negated:
+            listed = set(statement.source.principals)
+            if statement.source.effect == "Deny":
+                # Only naming the caller itself spares it: naming its account or role alone does not (IAM User
+                # Guide, NotPrincipal).
+                if listed.isdisjoint(caller.own):
+                    found[statement.number] = ("denies", statement)
+            elif caller.own and listed.isdisjoint(caller.direct | caller.accounts):
+                # STRICTER: an anonymous caller is not allowed for being nobody in particular.
+                found[statement.number] = ("direct", statement)
+        return [found[number] for number in sorted(found)]
+
+
+def _part(statement: CompiledStatement, allow: str) -> str:
+    return "denies" if statement.source.effect == "Deny" else allow
+
+
+def grant_matches(wanted: GrantMatch, identity: Identity, caller: match.Caller) -> bool:
+    """Whether an identity policy is attached to this caller: every given part, compared exactly."""
+    if identity.kind == "anonymous":
+        return False
+    spiffe = identity.facts.get("ztproxy:spiffeid")
+    return (
+        (wanted.issuer is None or wanted.issuer == identity.issuer)
+        and (wanted.group is None or wanted.group in identity.groups)
+        and (wanted.subject is None or wanted.subject == identity.subject)
+        and (wanted.principal is None or match.normal(f"AWS:{wanted.principal}") in caller.direct)
+        and (wanted.spiffe is None or (isinstance(spiffe, str) and _spiffe(wanted.spiffe)(spiffe)))
+    )
+
+
+def _spiffe(pattern: str) -> Callable[[str], bool]:
+    tokens = glob.fixed(glob.read(pattern, wildcards=True, variables=False))
+    return lambda value: tokens is not None and glob.matches(tokens, value)
+
+
+class PolicyIndex:
+    """Everything compiled, and what is remembered of callers; owned by one worker."""
+
+    __slots__ = ("_callers", "_grants", "_routes", "digest")
+
+    def __init__(self, resource: Mapping[str, Policy], identity: Sequence[GrantBinding], digest: str) -> None:
+        self.digest: Final = digest
+        numbers = itertools.count()
+
+        def compiled(policy: Policy) -> list[CompiledStatement]:
+            return [CompiledStatement(policy, one, next(numbers), digest) for one in policy.statements]
+
+        self._routes: Final = {name: _RouteIndex(compiled(policy)) for name, policy in resource.items()}
+        self._grants: Final = tuple(
+            (grant.match, tuple(one for policy in grant.policies for one in compiled(policy))) for grant in identity
+        )
+        self._callers: dict[tuple[object, ...], Candidates] = {}
+
+    def candidates(self, request: AccessRequest) -> Candidates:
+        """The statements that speak of this caller on this route."""
+        identity = request.identity
+        # Everything that principal elements and grants look at.
+        key = (
+            request.route.name,
+            identity.principals,
+            identity.groups,
+            identity.subject,
+            identity.issuer,
+            identity.kind,
+            identity.facts.get("ztproxy:spiffeid"),
+        )
+        found = self._callers.get(key)
+        if found is None:
+            found = Candidates(tuple(self._for_caller(request.route.name, identity)))
+            if len(self._callers) >= _CALLERS:
+                del self._callers[next(iter(self._callers))]
+            self._callers[key] = found
+        return found
+
+    def _for_caller(self, route: str, identity: Identity) -> list[tuple[str, CompiledStatement]]:
+        caller = match.caller(() if identity.kind == "anonymous" else identity.principals)
+        index = self._routes.get(route)
+        found = index.for_caller(caller) if index else []
+        seen: set[int] = set()
+        for wanted, statements in self._grants:
+            if grant_matches(wanted, identity, caller):
+                for statement in statements:
+                    if statement.number not in seen:
+                        seen.add(statement.number)
+                        found.append((_part(statement, "identity"), statement))
+        return found
+
+    def of_route(self, route: str) -> tuple[CompiledStatement, ...]:
+        """Every statement of a route's own policy."""
+        index = self._routes.get(route)
+        return index.statements if index else ()
+
+
+def content_digest(resource: Mapping[str, Policy], identity: Sequence[GrantBinding]) -> str:
+    """Hex SHA-256 over what the policies say; file names and line numbers do not count."""
+
+    def policy(one: Policy) -> object:
+        statements = []
+        for statement in one.statements:
+            said = asdict(statement)
+            del said["line"]
+            for condition in said["conditions"]:
+                del condition["line"]
+            statements.append(said)
+        return [one.kind, one.version, statements]
+
+    content = {
+        "resource": {name: policy(one) for name, one in resource.items()},
+        "identity": [[asdict(grant.match), [policy(one) for one in grant.policies]] for grant in identity],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def build_policy_set(resource: Mapping[str, Policy], identity: Sequence[GrantBinding]) -> PolicySet:
+    """The policies in force: resource policies by route name, identity policies by whom they are attached to.
+
+    Raises: `ValueError` when a policy stands where its kind does not belong.
+    """
+    for name, policy in resource.items():
+        if policy.kind != "resource":
+            raise ValueError(f"route `{name}` needs a resource policy")
+    for grant in identity:
+        if any(policy.kind != "identity" for policy in grant.policies):
+            raise ValueError("a grant needs identity policies")
+    digest = content_digest(resource, identity)
+    return PolicySet(
+        resource=MappingProxyType(dict(resource)),
+        identity=tuple(identity),
+        digest=digest,
+        index=PolicyIndex(resource, identity, digest),
+    )

@@ -1,0 +1,281 @@
+"""The one place that orders the stages: route, identity, decision, record, lease.
+
+A shell describes what is wanted (`admit`), holds the `Grant` and closes it. Every attempt leaves one `access.decided`
+here, whatever its end; every grant leaves one `access.ended`. Nothing in this module knows a protocol, and nothing in
+it waits unless a key must be fetched or the route wants its record on disk first.
+
+INVARIANT: `Grant` is constructed in this module alone, after an allowing `Decision` was recorded.
+"""
+
+from __future__ import annotations
+
+import os
+from asyncio import CancelledError
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import monotonic, perf_counter_ns
+from typing import Final
+
+from orjson import Fragment
+
+from ztproxy.audit import record
+from ztproxy.audit.recorder import Recorder
+from ztproxy.authn.chain import AuthenticationChain
+from ztproxy.authz.evaluate import evaluate
+from ztproxy.authz.explain import full, reason
+from ztproxy.authz.policy import PolicySet
+from ztproxy.errors import AccessError, AuditUnavailable, Denied, Internal, NoRoute, ProtocolError, ZtproxyError
+from ztproxy.routing import RouteTable
+from ztproxy.types import (
+    AccessRequest,
+    Ask,
+    Decision,
+    DenyDetail,
+    Effect,
+    Evidence,
+    Identity,
+    Lease,
+    Meter,
+    NetworkContext,
+    Route,
+)
+
+_MOST_FRAGMENTS: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """What is known of one attempt so far; each stage adds its part, and the record says as much as there is."""
+
+    id: str
+    at: datetime
+    network: NetworkContext
+    ask: Ask | None
+    resource: str = ""
+    route: Route | None = None
+    identity: Identity | None = None
+    decision: Decision | None = None
+
+
+class Refused(ZtproxyError):
+    """An attempt that was recorded and turned down; what a shell needs to render it."""
+
+    def __init__(self, *, attempt: str, error: AccessError, level: DenyDetail, reasons: tuple[str, ...]) -> None:
+        super().__init__(error.public)
+        self.id: Final = attempt
+        self.error: Final = error
+        self.level: Final = level
+        self.reasons: Final = reasons
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """The right to one upstream exchange; made here alone, and closed exactly once by whoever holds it."""
+
+    request: AccessRequest
+    decision: Decision
+    lease: Lease | None
+    deadline: float
+    """Monotonic seconds after which nothing may pass under it."""
+    meter: Meter
+    started_ns: int
+    gate: Gate
+
+    @property
+    def id(self) -> str:
+        """The id under which this attempt is recorded."""
+        return self.request.id
+
+    def close(self, code: str, *, status: int = 0, detail: str = "") -> None:
+        """Ends the grant and writes `access.ended`; a second call changes nothing."""
+        meter = self.meter
+        if not meter.closed:
+            meter.closed = True
+            self.gate.ended(self, code, status, detail)
+
+
+_DENIED: Final = {
+    Effect.EXPLICIT_DENY: "authz.denied-explicit",
+    Effect.IMPLICIT_DENY: "authz.denied-implicit",
+}
+
+
+class Gate:
+    """The stages over one configuration generation."""
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        chain: AuthenticationChain,
+        policies: PolicySet,
+        recorder: Recorder,
+        generation: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._routes: Final = routes
+        self._chain: Final = chain
+        self._policies: Final = policies
+        self._recorder: Final = recorder
+        self._generation: Final = generation
+        self._now: Final = now
+        self._boot: Final = os.urandom(8).hex()
+        self._count = 0
+        self._networks: Final[dict[int, tuple[NetworkContext, Fragment]]] = {}
+        self._identities: Final[dict[int, tuple[Identity, Fragment]]] = {}
+
+    async def admit(self, network: NetworkContext, evidence: Evidence, ask: Ask) -> Grant:
+        """A grant for what is asked, recorded before it is given.
+
+        Raises: `Refused`, already recorded.
+        """
+        started_ns = perf_counter_ns()
+        at = self._now()
+        attempt = _Attempt(self._next_id(), at, network, ask, ask.resource)
+        try:
+            route = attempt.route = self._routes.match(ask.host, ask.path)
+            if route is None:
+                raise NoRoute("route.none", "no route answers for this host and path")
+            attempt.resource = f"{route.arn}/{ask.resource}"
+            identity = attempt.identity = await self._chain.identify(route.authenticate, evidence, network, at)
+            request = AccessRequest(
+                id=attempt.id,
+                at=at,
+                network=network,
+                identity=identity,
+                route=route,
+                ask=ask,
+                resource=attempt.resource,
+            )
+            decision = attempt.decision = evaluate(self._policies, request)
+            if decision.effect is not Effect.ALLOW:
+                raise _denied(decision)
+            body = self._decided(attempt, record.ALLOWED, "")
+            if route.audit_required:
+                await self._recorder.durable(body)
+            else:
+                self._recorder.append(body)
+        except AccessError as error:
+            raise self._refuse(attempt, error) from None
+        except CancelledError:
+            self._refuse(attempt, ProtocolError("client.closed", "the client went away"))
+            raise
+        except Exception as bug:
+            raise self._refuse(attempt, Internal("internal", "an internal error", detail=repr(bug))) from bug
+        seconds = min(route.limits.total_s, (identity.expires_at - at).total_seconds())
+        if decision.ttl_s is not None and decision.ttl_s < seconds:
+            seconds = decision.ttl_s
+        return Grant(
+            request=request,
+            decision=decision,
+            lease=None,
+            deadline=monotonic() + seconds,
+            meter=Meter(),
+            started_ns=started_ns,
+            gate=self,
+        )
+
+    def reject(self, network: NetworkContext, error: AccessError, ask: Ask | None = None) -> Refused:
+        """Records an attempt that never became an ask, and what to answer."""
+        return self._refuse(_Attempt(self._next_id(), self._now(), network, ask), error)
+
+    def failed_connection(self, *, listener: str, peer: str, peer_port: int, error: AccessError) -> None:
+        """Records a preamble or handshake that never became a request."""
+        self._append(
+            record.failed_connection(
+                at_ms=record.milliseconds(self._now()),
+                code=error.code,
+                detail=error.detail,
+                listener=listener,
+                peer=peer,
+                peer_port=peer_port,
+                request_id=self._next_id(),
+            )
+        )
+
+    def ended(self, grant: Grant, code: str, status: int, detail: str) -> None:
+        """Writes `access.ended`; called by `Grant.close`."""
+        meter = grant.meter
+        self._append(
+            record.ended(
+                request_id=grant.id,
+                at_ms=record.milliseconds(self._now()),
+                code=code,
+                status=status,
+                bytes_in=meter.bytes_in,
+                bytes_out=meter.bytes_out,
+                duration_us=(perf_counter_ns() - grant.started_ns) // 1000,
+                upstream=grant.request.route.upstream,
+                detail=detail,
+            )
+        )
+
+    def _next_id(self) -> str:
+        self._count += 1
+        return f"{self._boot}-{self._count:x}"
+
+    def _append(self, body: bytes) -> None:
+        # What is recorded here has happened already; the recorder itself states the gap when it recovers.
+        with suppress(AuditUnavailable):
+            self._recorder.append(body)
+
+    def _refuse(self, attempt: _Attempt, error: AccessError) -> Refused:
+        self._append(self._decided(attempt, error.code, error.detail or error.public))
+        level = attempt.route.deny_detail if attempt.route is not None else None
+        if level is None:
+            # A 401 or 403 of a stranger explains nothing; what broke the wire rules is no secret.
+            stranger = attempt.identity is None and error.status in (401, 403, 404)
+            level = DenyDetail.ID if stranger else DenyDetail.REASON
+        decision = attempt.decision
+        reasons: tuple[str, ...] = (error.public,)
+        if decision is not None and isinstance(error, Denied):
+            reasons = tuple(full(decision)) if level is DenyDetail.FULL else (reason(decision),)
+        return Refused(attempt=attempt.id, error=error, level=level, reasons=reasons)
+
+    def _decided(self, attempt: _Attempt, code: str, detail: str) -> bytes:
+        ask, route, identity = attempt.ask, attempt.route, attempt.identity
+        return record.decided(
+            request_id=attempt.id,
+            at_ms=record.milliseconds(attempt.at),
+            network=self._network_fragment(attempt.network),
+            code=code,
+            generation=self._generation,
+            method="" if ask is None else ask.method,
+            host="" if ask is None else ask.host,
+            path="" if ask is None else ask.path,
+            action="" if ask is None else ask.action,
+            resource=attempt.resource,
+            route=None if route is None else route.name,
+            identity=None if identity is None else self._identity_fragment(identity),
+            decision=attempt.decision,
+            detail=detail,
+        )
+
+    def _network_fragment(self, network: NetworkContext) -> Fragment:
+        known = self._networks.get(id(network))
+        # INVARIANT: an entry holds its object, so an id is never mistaken for that of a later one.
+        if known is not None and known[0] is network:
+            return known[1]
+        if len(self._networks) >= _MOST_FRAGMENTS:
+            self._networks.clear()
+        fragment = record.network_fragment(network)
+        self._networks[id(network)] = (network, fragment)
+        return fragment
+
+    def _identity_fragment(self, identity: Identity) -> Fragment:
+        known = self._identities.get(id(identity))
+        if known is not None and known[0] is identity:
+            return known[1]
+        if len(self._identities) >= _MOST_FRAGMENTS:
+            self._identities.clear()
+        fragment = record.identity_fragment(identity)
+        self._identities[id(identity)] = (identity, fragment)
+        return fragment
+
+
+def _denied(decision: Decision) -> Denied:
+    if decision.errors:
+        return Denied("authz.error", "a policy could not be evaluated, so access is denied")
+    return Denied(_DENIED[decision.effect], "access is denied by policy")

@@ -1,0 +1,53 @@
+"""One turn of the event loop: what it wants to send waits until what it wants to record is written.
+
+INVARIANT: no byte leaves through `send` before the audit records of the same turn are in the kernel's hands, so
+kill -9 can lose an answer but never the record of it. All records of a turn share one `write(2)`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from ztproxy.audit.recorder import Recorder
+
+
+class Turn:
+    """The outbox of one event loop."""
+
+    __slots__ = ("_loop", "_outbox", "_recorder")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, recorder: Recorder) -> None:
+        self._loop: Final = loop
+        self._recorder: Final = recorder
+        self._outbox: list[tuple[asyncio.Transport, bytes | None]] = []
+
+    def send(self, transport: asyncio.Transport, data: bytes) -> None:
+        """Sends at the end of this turn, in the order of the calls."""
+        if not self._outbox:
+            if not self._recorder.pending:
+                transport.write(data)
+                return
+            self._loop.call_soon(self._flush)
+        self._outbox.append((transport, data))
+
+    def close(self, transport: asyncio.Transport) -> None:
+        """Closes once everything sent before has left."""
+        if not self._outbox:
+            if not self._recorder.pending:
+                transport.close()
+                return
+            self._loop.call_soon(self._flush)
+        self._outbox.append((transport, None))
+
+    def _flush(self) -> None:
+        outbox = self._outbox
+        self._outbox = []
+        self._recorder.flush()
+        for transport, data in outbox:
+            if data is None:
+                transport.close()
+            else:
+                transport.write(data)
