@@ -15,7 +15,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from time import monotonic, perf_counter_ns
+from time import monotonic, perf_counter_ns, time
 from typing import Final
 
 from orjson import Fragment
@@ -47,7 +47,7 @@ _MOST_FRAGMENTS: Final = 20_000
 
 @dataclass(slots=True)
 class _Attempt:
-    """What is known of one attempt so far; each stage adds its part, and the record says as much as there is."""
+    """What was known of an attempt when it failed; the record says as much as there is."""
 
     id: str
     at: datetime
@@ -113,7 +113,7 @@ class Gate:
         policies: PolicySet,
         recorder: Recorder,
         generation: int,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        now: Callable[[], float] = time,
     ) -> None:
         self._routes: Final = routes
         self._chain: Final = chain
@@ -121,6 +121,7 @@ class Gate:
         self._recorder: Final = recorder
         self._generation: Final = generation
         self._now: Final = now
+        """Seconds since 1970."""
         self._boot: Final = os.urandom(8).hex()
         self._count = 0
         self._networks: Final[dict[int, tuple[NetworkContext, Fragment]]] = {}
@@ -132,38 +133,40 @@ class Gate:
         Raises: `Refused`, already recorded.
         """
         started_ns = perf_counter_ns()
-        at = self._now()
-        attempt = _Attempt(self._next_id(), at, network, ask, ask.resource)
+        seconds_now = self._now()
+        at = datetime.fromtimestamp(seconds_now, UTC)
+        request_id = self._next_id()
+        resource = ask.resource
+        route: Route | None = None
+        identity: Identity | None = None
+        decision: Decision | None = None
+        error: AccessError
         try:
-            route = attempt.route = self._routes.match(ask.host, ask.path)
+            route = self._routes.match(ask.host, ask.path)
             if route is None:
                 raise NoRoute("route.none", "no route answers for this host and path")
-            attempt.resource = f"{route.arn}/{ask.resource}"
-            identity = attempt.identity = await self._chain.identify(route.authenticate, evidence, network, at)
+            resource = f"{route.arn}/{resource}"
+            identity = await self._chain.identify(route.authenticate, evidence, network, at)
             request = AccessRequest(
-                id=attempt.id,
-                at=at,
-                network=network,
-                identity=identity,
-                route=route,
-                ask=ask,
-                resource=attempt.resource,
+                id=request_id, at=at, network=network, identity=identity, route=route, ask=ask, resource=resource
             )
-            decision = attempt.decision = evaluate(self._policies, request)
+            decision = evaluate(self._policies, request)
             if decision.effect is not Effect.ALLOW:
                 raise _denied(decision)
-            body = self._decided(attempt, record.ALLOWED, "")
+            body = self._allowed(request, decision, int(seconds_now * 1000))
             if route.audit_required:
                 await self._recorder.durable(body)
             else:
                 self._recorder.append(body)
-        except AccessError as error:
-            raise self._refuse(attempt, error) from None
-        except CancelledError:
-            self._refuse(attempt, ProtocolError("client.closed", "the client went away"))
+        except BaseException as failure:
+            error = _as_error(failure)
+            attempt = _Attempt(request_id, at, network, ask, resource, route, identity, decision)
+            refused = self._refuse(attempt, error)
+            if isinstance(failure, AccessError):
+                raise refused from None
+            if isinstance(failure, Exception):
+                raise refused from failure
             raise
-        except Exception as bug:
-            raise self._refuse(attempt, Internal("internal", "an internal error", detail=repr(bug))) from bug
         seconds = min(route.limits.total_s, (identity.expires_at - at).total_seconds())
         if decision.ttl_s is not None and decision.ttl_s < seconds:
             seconds = decision.ttl_s
@@ -179,13 +182,13 @@ class Gate:
 
     def reject(self, network: NetworkContext, error: AccessError, ask: Ask | None = None) -> Refused:
         """Records an attempt that never became an ask, and what to answer."""
-        return self._refuse(_Attempt(self._next_id(), self._now(), network, ask), error)
+        return self._refuse(_Attempt(self._next_id(), datetime.fromtimestamp(self._now(), UTC), network, ask), error)
 
     def failed_connection(self, *, listener: str, peer: str, peer_port: int, error: AccessError) -> None:
         """Records a preamble or handshake that never became a request."""
         self._append(
             record.failed_connection(
-                at_ms=record.milliseconds(self._now()),
+                at_ms=int(self._now() * 1000),
                 code=error.code,
                 detail=error.detail,
                 listener=listener,
@@ -201,7 +204,7 @@ class Gate:
         self._append(
             record.ended(
                 request_id=grant.id,
-                at_ms=record.milliseconds(self._now()),
+                at_ms=int(self._now() * 1000),
                 code=code,
                 status=status,
                 bytes_in=meter.bytes_in,
@@ -233,6 +236,24 @@ class Gate:
         if decision is not None and isinstance(error, Denied):
             reasons = tuple(full(decision)) if level is DenyDetail.FULL else (reason(decision),)
         return Refused(attempt=attempt.id, error=error, level=level, reasons=reasons)
+
+    def _allowed(self, request: AccessRequest, decision: Decision, at_ms: int) -> bytes:
+        ask = request.ask
+        return record.decided(
+            request_id=request.id,
+            at_ms=at_ms,
+            network=self._network_fragment(request.network),
+            code=record.ALLOWED,
+            generation=self._generation,
+            method=ask.method,
+            host=ask.host,
+            path=ask.path,
+            action=ask.action,
+            resource=request.resource,
+            route=request.route.name,
+            identity=self._identity_fragment(request.identity),
+            decision=decision,
+        )
 
     def _decided(self, attempt: _Attempt, code: str, detail: str) -> bytes:
         ask, route, identity = attempt.ask, attempt.route, attempt.identity
@@ -273,6 +294,15 @@ class Gate:
         fragment = record.identity_fragment(identity)
         self._identities[id(identity)] = (identity, fragment)
         return fragment
+
+
+def _as_error(failure: BaseException) -> AccessError:
+    """What is recorded and answered for whatever ended an attempt; never an allow."""
+    if isinstance(failure, AccessError):
+        return failure
+    if isinstance(failure, CancelledError):
+        return ProtocolError("client.closed", "the client went away")
+    return Internal("internal", "an internal error", detail=repr(failure))
 
 
 def _denied(decision: Decision) -> Denied:

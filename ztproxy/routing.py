@@ -1,4 +1,4 @@
-"""Which route answers for a host and a canonical path: asked once per request (S13), as fast for many routes as for one.
+"""Which route answers for a host and a canonical path: asked once per request (S13), many routes no slower than one.
 
 Hosts: an exact name, then `*.example.com` (any number of labels in front, the longest suffix first), then `*`. The
 routes of the more specific host are tried first; where none of their paths matches, the next one is.
@@ -30,9 +30,11 @@ _PATTERN_CHARACTERS: Final = re.compile(r"[!-~]+")
 class _Node:
     """What may follow after the same segments."""
 
-    __slots__ = ("any", "end", "literals", "rest")
+    __slots__ = ("any", "depth", "end", "literals", "rest")
 
-    def __init__(self) -> None:
+    def __init__(self, depth: int = 1) -> None:
+        self.depth = depth
+        """Index of the segment that comes next; the first one, before the leading slash, is always empty."""
         self.literals: dict[str, _Node] = {}
         self.any: _Node | None = None
         self.end: Route | None = None
@@ -40,19 +42,18 @@ class _Node:
         self.rest: Route | None = None
         """Of the pattern that ends here with `**`."""
 
-    def find(self, segments: list[str], at: int) -> Route | None:
-        """The most specific route for the segments from `at` on."""
+    def find(self, segments: list[str]) -> Route | None:
+        """The most specific route for all segments of a path."""
         node = self
         fallback: Route | None = None
-        for index in range(at, len(segments)):
+        for segment in segments[node.depth :]:
             if node.rest is not None:
                 fallback = node.rest
-            segment = segments[index]
             child = node.literals.get(segment)
             if node.any is not None and segment:
-                found = None if child is None else child.find(segments, index + 1)
+                found = None if child is None else child.find(segments)
                 if found is None:
-                    found = node.any.find(segments, index + 1)
+                    found = node.any.find(segments)
                 return fallback if found is None else found
             if child is None:
                 return fallback
@@ -87,7 +88,7 @@ class RouteTable:
         segments = path.split("/")
         root = self._exact.get(host)
         if root is not None:
-            route = root.find(segments, 1)
+            route = root.find(segments)
             if route is not None:
                 return route
         if self._suffixes:
@@ -96,10 +97,10 @@ class RouteTable:
                 suffix = suffix.partition(".")[2]
                 root = self._suffixes.get(suffix)
                 if root is not None:
-                    route = root.find(segments, 1)
+                    route = root.find(segments)
                     if route is not None:
                         return route
-        return self._any.find(segments, 1)
+        return self._any.find(segments)
 
 
 def _insert(root: _Node, route: Route) -> None:
@@ -107,10 +108,10 @@ def _insert(root: _Node, route: Route) -> None:
     node = root
     for segment in inner if last == REST else [*inner, last]:
         if segment == ANY:
-            node.any = node.any or _Node()
+            node.any = node.any or _Node(node.depth + 1)
             node = node.any
         else:
-            node = node.literals.setdefault(segment, _Node())
+            node = node.literals.setdefault(segment, _Node(node.depth + 1))
     taken = node.rest if last == REST else node.end
     if taken is not None:
         raise ValueError(f"routes `{taken.name}` and `{route.name}` have the same host and path")

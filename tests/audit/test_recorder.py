@@ -20,7 +20,6 @@ from typing import Any
 import pytest
 
 from tests.audit.disks import Disk, limited_files, small_disk
-from ztproxy.audit import spool as spool_module
 from ztproxy.audit.recorder import Recorder
 from ztproxy.audit.spool import list_segments
 from ztproxy.audit.verify import FaultKind, verify
@@ -74,7 +73,7 @@ class TestBuffered:
         async def scenario() -> None:
             recorder = Recorder(tmp_path)
             recorder.open()
-            monkeypatch.setattr(spool_module.os, "write", write)
+            monkeypatch.setattr(os, "write", write)
             assert not recorder.pending
             for number in range(3):
                 recorder.append(body(number))
@@ -118,7 +117,7 @@ class TestBuffered:
             real(file)
 
         async def scenario() -> None:
-            monkeypatch.setattr(spool_module.os, "fdatasync", fdatasync)
+            monkeypatch.setattr(os, "fdatasync", fdatasync)
             recorder = Recorder(tmp_path, sync_every_s=0.05)
             recorder.open()
             for number in range(10):
@@ -134,13 +133,37 @@ class TestBuffered:
 
         run(scenario)
 
+    def test_syncs_slower_than_their_interval_do_not_stop_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes: list[int] = []
+
+        def slow(file: int) -> None:
+            time.sleep(0.05)
+            sizes.append(os.fstat(file).st_size)
+
+        async def scenario() -> None:
+            recorder = Recorder(tmp_path, sync_every_s=0.01)
+            recorder.open()
+            monkeypatch.setattr(os, "fdatasync", slow)
+            for number in range(20):
+                recorder.append(body(number))
+                recorder.flush()
+                await asyncio.sleep(0.01)
+            size = list_segments(tmp_path)[0].path.stat().st_size
+            await until(lambda: bool(sizes) and sizes[-1] == size)
+            assert len(sizes) > 2
+            recorder.close()
+
+        run(scenario)
+
     def test_short_writes_are_continued(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         real = os.write
 
         async def scenario() -> None:
             recorder = Recorder(tmp_path)
             recorder.open()
-            monkeypatch.setattr(spool_module.os, "write", lambda file, data: real(file, data[:7]))
+            monkeypatch.setattr(os, "write", lambda file, data: real(file, data[:7]))
             recorder.append(body(1))
             recorder.append(body(2))
             recorder.flush()
@@ -182,7 +205,7 @@ class TestRequired:
         async def scenario() -> None:
             recorder = Recorder(tmp_path)
             recorder.open()
-            monkeypatch.setattr(spool_module.os, "fdatasync", fdatasync)
+            monkeypatch.setattr(os, "fdatasync", fdatasync)
             first = [recorder.durable(body(number)) for number in range(50)]
             await until(lambda: entered == [50])
             second = [recorder.durable(body(number)) for number in range(50, 60)]
@@ -370,7 +393,7 @@ class TestFailingDisk:
             recorder = Recorder(tmp_path, buffer_s=0.1)
             recorder.open()
             with monkeypatch.context() as broken:
-                broken.setattr(spool_module.os, "write", full)
+                broken.setattr(os, "write", full)
                 recorder.append(body(1))
                 recorder.flush()
                 recorder.append(body(2))
@@ -396,7 +419,7 @@ class TestFailingDisk:
             recorder = Recorder(tmp_path)
             recorder.open()
             with monkeypatch.context() as broken:
-                broken.setattr(spool_module.os, "fdatasync", broken_sync)
+                broken.setattr(os, "fdatasync", broken_sync)
                 first = recorder.durable(body(1))
                 recorder.flush()
                 second = recorder.durable(body(2))
@@ -432,7 +455,7 @@ class TestFailingDisk:
         async def scenario() -> None:
             recorder = Recorder(tmp_path)
             recorder.open()
-            monkeypatch.setattr(spool_module.os, "fdatasync", hang)
+            monkeypatch.setattr(os, "fdatasync", hang)
             first = recorder.durable(body(1))
             await asyncio.sleep(0.5)
             started = time.monotonic()
@@ -465,7 +488,7 @@ class TestFailingDisk:
             recorder = Recorder(tmp_path)
             recorder.open()
             with monkeypatch.context() as broken:
-                broken.setattr(spool_module.os, "write", full)
+                broken.setattr(os, "write", full)
                 for number in range(12):
                     recorder.append(body(number, 1_000_000))
                 recorder.flush()
@@ -484,7 +507,7 @@ class TestFailingDisk:
             recorder = Recorder(tmp_path)
             recorder.open()
             with monkeypatch.context() as broken:
-                broken.setattr(spool_module.os, "write", lambda file, data: os.pwrite(-1, data, 0))
+                broken.setattr(os, "write", lambda file, data: os.pwrite(-1, data, 0))
                 recorder.append(body(0))
                 recorder.flush()
             number = 0
@@ -528,7 +551,7 @@ class TestFailingDisk:
             recorder = Recorder(tmp_path, segment_bytes=1000)
             recorder.open()
             with monkeypatch.context() as broken:
-                broken.setattr(spool_module.os, "open", no_files)
+                broken.setattr(os, "open", no_files)
                 await recorder.durable(body(1, 2000))
                 await recorder.durable(body(2, 2000))
                 assert recorder.failing is None
@@ -559,6 +582,52 @@ class TestFailingDisk:
             assert numbers(spool) == [2]
 
         run(scenario)
+
+    def test_closing_after_the_disk_came_back_writes_all_that_was_held(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(file: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        async def scenario() -> None:
+            recorder = Recorder(tmp_path)
+            recorder.open()
+            with monkeypatch.context() as broken:
+                broken.setattr(os, "write", full)
+                for number in range(9):
+                    recorder.append(body(number, 1_000_000))
+                recorder.flush()
+            recorder.close()
+
+        run(scenario)
+        assert numbers(tmp_path) == list(range(9))
+        assert bodies(tmp_path)[-1]["event"] == "audit.recovered"
+        assert intact(tmp_path)
+
+    def test_a_second_failure_is_a_second_story(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(file: int, data: bytes) -> int:
+            raise OSError(errno.ENOSPC, "full")
+
+        async def scenario() -> None:
+            recorder = Recorder(tmp_path)
+            recorder.open()
+            for number in range(2):
+                with monkeypatch.context() as broken:
+                    broken.setattr(os, "write", full)
+                    recorder.append(body(number))
+                    recorder.flush()
+                await until(lambda: recorder.failing is None)
+                await asyncio.sleep(0.15)
+            recorder.close()
+
+        run(scenario)
+        assert [record.get("n", record.get("event")) for record in bodies(tmp_path)] == [
+            0,
+            "audit.recovered",
+            1,
+            "audit.recovered",
+        ]
+        assert intact(tmp_path)
 
 
 class TestSegments:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from ztproxy.audit import spool as spool_module
 from ztproxy.audit.seal import LINE_BYTES_MAX, Sealer, genesis
 from ztproxy.audit.spool import Recovered, Spool, SpoolError, list_segments, read_lines, segment_name
 
@@ -202,9 +201,9 @@ class TestSync:
             raise OSError(errno.EIO, "media error")
 
         real_pwrite = os.pwrite
-        monkeypatch.setattr(spool_module.os, "pwrite", pwrite)
+        monkeypatch.setattr(os, "pwrite", pwrite)
         with monkeypatch.context() as broken:
-            broken.setattr(spool_module.os, "fdatasync", refuse)
+            broken.setattr(os, "fdatasync", refuse)
             with pytest.raises(OSError, match="media error"):
                 spool.sync()
         assert spool.dirty
@@ -221,7 +220,7 @@ class TestSync:
         spool.open(None, FRESH)
         spool.write(b"abc")
         with monkeypatch.context() as broken:
-            broken.setattr(spool_module.os, "fdatasync", lambda file: os.close(-1))
+            broken.setattr(os, "fdatasync", lambda file: os.close(-1))
             with pytest.raises(OSError):
                 spool.sync()
         os.truncate(only_segment(tmp_path), 0)

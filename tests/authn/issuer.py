@@ -11,7 +11,7 @@ from aiohttp import web
 
 from tests.authn.tokens import RSA, document
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass
@@ -23,12 +23,12 @@ class Issuer:
     seen: list[str] = field(default_factory=list)
 
     def answer(self, path: str, body: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> None:
-        async def respond(_: web.Request) -> web.StreamResponse:
+        async def respond(_: web.BaseRequest) -> web.StreamResponse:
             return web.Response(body=body, status=status, headers=headers)
 
         self.answers[path] = respond
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.seen.append(request.path)
         handler = self.answers.get(request.path)
         return web.Response(status=404) if handler is None else await handler(request)
@@ -50,7 +50,7 @@ async def running_issuer() -> AsyncIterator[Issuer]:
 
 
 def silent(seconds: float) -> Handler:
-    async def respond(_: web.Request) -> web.StreamResponse:
+    async def respond(_: web.BaseRequest) -> web.StreamResponse:
         await asyncio.sleep(seconds)
         return web.Response(body=document(RSA))
 

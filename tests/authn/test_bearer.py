@@ -3,7 +3,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +29,7 @@ from tests.authn.tokens import (
 from ztproxy.authn import bearer as module
 from ztproxy.authn.bearer import JwtAuthenticator
 from ztproxy.authn.claims import ClaimMapping
+from ztproxy.authn.jwt import verify
 from ztproxy.authn.keyset import parse_key_set
 from ztproxy.errors import Unauthenticated
 from ztproxy.ports import Authenticator
@@ -65,11 +65,10 @@ def refused(code: str, of: JwtAuthenticator, evidence: Evidence | bytes, now: da
 def checks(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was really verified, cache hits left out."""
     seen: list[bytes] = []
-    real: Callable[..., Any] = module.verify
 
     def counting(jws: Any, *rest: Any) -> Any:
         seen.append(jws.signing_input)
-        return real(jws, *rest)
+        return verify(jws, *rest)
 
     monkeypatch.setattr(module, "verify", counting)
     return seen

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -9,6 +9,7 @@ from tests.authn.certificates import der, presented
 from tests.authn.tokens import NETWORK, NOW, stepped
 from ztproxy.authn import certificate as module
 from ztproxy.authn.certificate import CertificateAuthenticator
+from ztproxy.authn.mtls import certificate_identity
 from ztproxy.errors import Unauthenticated
 from ztproxy.ports import Authenticator
 from ztproxy.types import Evidence, Identity, PresentedCertificate, Secret
@@ -23,11 +24,10 @@ def identify(authenticator: CertificateAuthenticator, of: PresentedCertificate, 
 @pytest.fixture
 def readings(monkeypatch: pytest.MonkeyPatch) -> list[PresentedCertificate]:
     seen: list[PresentedCertificate] = []
-    real = module.certificate_identity
 
-    def reading(of: PresentedCertificate, now: object) -> Identity:
+    def reading(of: PresentedCertificate, now: datetime) -> Identity:
         seen.append(of)
-        return real(of, now)  # type: ignore[arg-type]
+        return certificate_identity(of, now)
 
     monkeypatch.setattr(module, "certificate_identity", reading)
     return seen

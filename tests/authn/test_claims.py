@@ -112,6 +112,11 @@ def test_groups_may_have_another_name_or_none() -> None:
 
 
 def test_other_claims() -> None:
+    odd: dict[str, Any] = {
+        "n" * (MAX_CLAIM_NAME_CHARACTERS + 1): "long",
+        "new\nline": "x",
+        "https://x.example/role": "dev",
+    }
     facts = identity(
         scope="read write",
         Level=3,
@@ -123,7 +128,7 @@ def test_other_claims() -> None:
         nulls=[None],
         empty=[],
         jti="t-1",
-        **{"n" * (MAX_CLAIM_NAME_CHARACTERS + 1): "long", "new\nline": "x", "https://x.example/role": "dev"},
+        **odd,
     ).facts
     assert {key: value for key, value in facts.items() if key.startswith("ztproxy:claim/")} == {
         "ztproxy:claim/scope": "read write",

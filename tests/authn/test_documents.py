@@ -124,7 +124,7 @@ def test_a_document_from_a_url() -> None:
 
 
 def test_a_chunked_answer_is_taken_whole() -> None:
-    async def chunked(request: web.Request) -> web.StreamResponse:
+    async def chunked(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
         for part in (b'{"keys"', b": []}"):
@@ -166,7 +166,7 @@ def test_the_size_limit_is_exact() -> None:
 def test_an_endless_answer_is_cut_at_the_limit() -> None:
     sent = 0
 
-    async def endless(request: web.Request) -> web.StreamResponse:
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
         nonlocal sent
         response = web.StreamResponse()
         await response.prepare(request)
@@ -212,7 +212,7 @@ def test_a_closed_port_and_a_peer_that_speaks_no_http() -> None:
     failing(talk, "cannot be fetched")
 
 
-def discovery(issuer: Issuer, **changes: Any) -> None:
+def discovery(issuer: Issuer, changes: dict[str, Any]) -> None:
     metadata = {"issuer": issuer.url, "jwks_uri": issuer.url + "/jwks", **changes}
     issuer.answer("/.well-known/openid-configuration", json.dumps(metadata).encode())
 
@@ -235,7 +235,8 @@ def test_discovery_leads_to_the_keys(path: str) -> None:
         ({"issuer": None}, "another issuer"),
         ({"jwks_uri": None}, "no `jwks_uri`"),
         ({"jwks_uri": ["x"]}, "no `jwks_uri`"),
-        ({"jwks_uri": "file:///etc/passwd"}, "https"),
+        ({"jwks_uri": "file:///etc/passwd"}, "needs a host"),
+        ({"jwks_uri": "ftp://127.0.0.1/jwks"}, "https"),
         ({"jwks_uri": "http://login.example.com/jwks"}, "https"),
         ({"jwks_uri": "https://169.254.169.254/latest"}, "link-local"),
         ({"jwks_uri": "http://169.254.169.254/latest"}, "https"),
@@ -243,7 +244,7 @@ def test_discovery_leads_to_the_keys(path: str) -> None:
 )
 def test_discovery_is_not_followed_anywhere(changes: dict[str, Any], word: str) -> None:
     async def talk(issuer: Issuer) -> None:
-        discovery(issuer, **changes)
+        discovery(issuer, changes)
         try:
             await DiscoveredDocument(issuer=issuer.url, fetcher=LOOPBACK).read()
         finally:

@@ -184,9 +184,10 @@ def test_a_read_under_way_is_joined_inside_the_cooldown() -> None:
     scene(play)
 
 
-def test_a_periodic_read_does_not_use_up_the_cooldown() -> None:
+@pytest.mark.parametrize("lazily", [False, True])
+def test_the_first_and_the_periodic_read_do_not_use_up_the_cooldown(lazily: bool) -> None:
     async def play(source: JwksSource, script: Script, clock: Clock) -> None:
-        await source.refresh()
+        await (source.keys("rsa-1") if lazily else source.refresh())
         script.answer = document(RSA, EC)
         assert (await source.keys("ec-1")).knows("ec-1")
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.sample import WHOLE, materialise
+from tests.config.sample import WHOLE, issue, materialise
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("config")
     materialise(folder, WHOLE)
+    issue(folder / "tls", "partner-ca", ca=True)
     return folder

@@ -111,13 +111,17 @@ def issue(
     not_before: datetime = NOW - timedelta(days=30),
     not_after: datetime = NOW + timedelta(days=30),
     passphrase: bytes | None = None,
+    constraints: bool = True,
+    forever: bool = False,
 ) -> ec.EllipticCurvePrivateKey:
     """Write `<name>.pem` and `<name>.key`, signed by itself; nothing here verifies chains."""
+    if forever:
+        not_before, not_after = datetime(2000, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
     key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, not_before, not_after).add_extension(
-        x509.BasicConstraints(ca=ca, path_length=None), critical=True
-    )
+    builder = x509.CertificateBuilder(subject, subject, key.public_key(), 1, not_before, not_after)
+    if constraints:
+        builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
     (folder / f"{name}.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
     encryption = BestAvailableEncryption(passphrase) if passphrase else NoEncryption()
     private(folder / f"{name}.key", key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))

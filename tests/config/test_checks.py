@@ -70,7 +70,7 @@ WRONG = [
     ),
     (
         "spiffe: prod.example.com}]",
-        "spiffe: prod.example.com}, {name: §staff, ca: file:tls/other-ca.pem}]",
+        "spiffe: prod.example.com}, {name: §staff, ca: file:tls/partner-ca.pem}]",
         "listeners.0.tls.client_certificates.authorities.1.name: another authority is already `staff`",
     ),
     # sockets
@@ -94,12 +94,6 @@ WRONG = [
         "proxy_protocol: {mode: required, trusted: [10.0.0.0/16]}",
         "proxy_protocol: {trusted: §[10.0.0.0/16]}",
         "listeners.0.proxy_protocol.trusted: has no effect while the mode is `off`",
-    ),
-    # client certificates
-    (
-        TLS_TAIL,
-        "      client_certificates: §{mode: required}\n",
-        "listeners.0.tls.client_certificates: `authorities` must name at least one, or the mode be `off`",
     ),
     # grants
     (
@@ -182,7 +176,15 @@ def test_every_authenticator_needs_its_means(folder: Path) -> None:
         "40:35: routes.0.authenticate.any_of.1: no listener asks for client certificates"
     ]
     assert problems(folder, WHOLE.replace(ACCESS_KEYS, "")) == [
-        "41:59: routes.0.authenticate.any_of.1: there are no `access_keys` to verify signatures with"
+        "41:58: routes.0.authenticate.any_of.1: there are no `access_keys` to verify signatures with"
+    ]
+
+
+def test_asking_for_certificates_needs_an_authority(folder: Path) -> None:
+    text = WHOLE.replace(TLS_TAIL, "      client_certificates: {mode: required}\n")
+    text = text.replace('spiffe: "spiffe://prod.example.com/billing", ', "")
+    assert problems(folder, text) == [
+        "13:28: listeners.0.tls.client_certificates: `authorities` must name at least one, or the mode be `off`"
     ]
 
 
@@ -197,7 +199,7 @@ def test_route_nobody_could_enter_is_refused(folder: Path) -> None:
     text = WHOLE.replace(TLS_TAIL, "").replace(ACCESS_KEYS, "").replace(ISSUERS, "").replace(GRANTS, "")
     text = text.replace(f"    authenticate: {RULE}\n", "")
     assert problems(folder, text) == [
-        "18:5: routes.0: nobody could sign in: there is no issuer, no access key and no listener that asks certificates"
+        "19:5: routes.0: nobody could sign in: there is no issuer, no access key and no listener that asks certificates"
     ]
 
 

@@ -111,6 +111,7 @@ def _id(case: Case) -> str:
 def test_every_known_case_is_selected() -> None:
     assert len([*_cases(OWN_DOCUMENTS, "v4_generated")]) >= 24
     assert len([*_cases(OWN_DOCUMENTS, "curl_7_88")]) >= 11
+    assert len([*_cases(OWN_DOCUMENTS, "reject")]) >= 4
     if SHARED is not None:
         assert len([*_cases(SHARED_DOCUMENTS, "v4")]) >= 38
         assert len([*_cases(SHARED_DOCUMENTS, "v4_s3")]) >= 2

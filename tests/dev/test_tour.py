@@ -28,7 +28,7 @@ from ztproxy.dev.caller import Reply
 from ztproxy.dev.oidc import OidcIssuer
 from ztproxy.dev.stage import Stage
 from ztproxy.dev.state import StateFolder
-from ztproxy.dev.tour import Step, decision_id, described, forged, records, tour
+from ztproxy.dev.tour import Step, described, forged, forwarded_id, records, refused_id, tour
 
 ALLOWED = "bob gets /orders/42"
 DENIED = "bob may not delete /orders/42, and learns why"
@@ -76,13 +76,15 @@ class Proxy:
         self._record("access.decided", told, effect="allow" if allowed else "implicit_deny", asked=asked)
         if allowed:
             self._record("access.ended", told)
-            return self._order()
+            return self._order(told)
         if "other id" in self.lies:
             told = "made-up"
         return self._problem(403, told, "" if "no reason" in self.lies else "nearest: AdminsDoEverything")
 
-    def _order(self) -> Answer:
-        return (500, {}, b"") if "broken" in self.lies else (200, {}, b'{"order": {}}')
+    def _order(self, told: str = "") -> Answer:
+        seen = {} if "id untold" in self.lies else {"x-ztproxy-request-id": told}
+        body = json.dumps({"order": {}, "seen": {"identity": seen}}).encode()
+        return (500, {}, b"") if "broken" in self.lies else (200, {}, body)
 
     def _problem(self, status: int, told: str, detail: str) -> Answer:
         kind = "text/html" if "html" in self.lies else "application/problem+json"
@@ -93,7 +95,7 @@ class Proxy:
     def _record(self, event: str, told: str, *, effect: str = "", asked: Asked | None = None) -> None:
         body: dict[str, Any] = {"event": event, "id": told, "at": int(time.time() * 1000)}
         if asked is not None:
-            caller = {"subject": "bob@example.com"}
+            caller = {"subject": "eve@example.com" if "other name" in self.lies else "bob@example.com"}
             body |= {"effect": effect, "identity": caller, "method": asked.method, "path": asked.target}
         if event not in self.lies and not ("denials unrecorded" in self.lies and effect == "implicit_deny"):
             with (self.spool / "chain-00000000000000000001.jsonl").open("a") as file:
@@ -155,14 +157,16 @@ def test_an_honest_proxy_passes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
         "403  InvalidSignatureException  the signature does not match",
         "exit status 0",
         "intact: 3 records",
-        "id-1 allow, id-2 implicit_deny",
+        "id-1: allow access.ended, id-2: implicit_deny",
     ]
 
 
 @pytest.mark.parametrize(
     ("lie", "names"),
     [
-        ("broken", [ALLOWED, SIGNED]),
+        ("broken", [ALLOWED, SIGNED, RECORDED]),
+        ("id untold", [RECORDED]),
+        ("other name", [RECORDED]),
         ("everybody deletes", [DENIED, RECORDED]),
         ("html", [DENIED]),
         ("no reason", [DENIED]),
@@ -210,17 +214,6 @@ def test_a_spool_that_is_none(tmp_path: Path) -> None:
         list(records(tmp_path / "audit"))
 
 
-def test_records_of_earlier_demos_do_not_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pki: Pki) -> None:
-    first = tmp_path / "one"
-    first.mkdir()
-    take(monkeypatch, first, pki)
-    (spool,) = (first / "audit").glob("*.jsonl")
-    later = int(time.time() * 1000) + 1
-    assert tour_module.recorded(first / "audit", 0, "id-2")[0]
-    assert not tour_module.recorded(first / "audit", later, "id-2")[0]
-    assert spool.stat().st_size > 0
-
-
 def test_a_forged_token_differs_in_nothing_but_its_groups() -> None:
     issuer = OidcIssuer("https://login.example.com")
     token = issuer.mint("bob")
@@ -241,8 +234,22 @@ def test_a_forged_token_differs_in_nothing_but_its_groups() -> None:
         ({}, b'{"id": "a-1"}', ""),
     ],
 )
-def test_an_id_counts_when_field_and_body_agree(headers: Mapping[str, str], body: bytes, told: str) -> None:
-    assert decision_id(Reply(status=403, headers=headers, body=body)) == told
+def test_a_refusals_id_counts_when_field_and_body_agree(headers: Mapping[str, str], body: bytes, told: str) -> None:
+    assert refused_id(Reply(status=403, headers=headers, body=body)) == told
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"seen": {"identity": {"x-ztproxy-request-id": "a-1"}}}', "a-1"),
+        (b'{"seen": {"identity": {"x-ztproxy-request-id": 1}}}', ""),
+        (b'{"seen": {"identity": {}}}', ""),
+        (b'{"seen": 1}', ""),
+        (b"", ""),
+    ],
+)
+def test_an_allowed_calls_id_is_what_the_api_saw(body: bytes, told: str) -> None:
+    assert forwarded_id(Reply(status=200, headers={}, body=body)) == told
 
 
 def test_a_description_is_short_and_cannot_steer_a_terminal() -> None:

@@ -89,9 +89,8 @@ def test_parameters_in_any_order(authorization: bytes) -> None:
 
 
 def test_date_is_the_amazon_one_before_the_http_one() -> None:
-    assert sigv4.parse_authorization(fields(date=b" 1 ", **{"date": b"2"}))[2] == b"1"
-    assert sigv4.parse_authorization(fields(date=None, **{"date": b"2"}))[2] == b"2"
-    assert sigv4.parse_authorization(fields(date=b"", **{"date": b"2"}))[2] == b""
+    for amazon, expected in ((b" 1 ", b"1"), (None, b"2"), (b"", b"")):
+        assert sigv4.parse_authorization(fields(date=amazon) | {b"date": b"2"})[2] == expected
 
 
 @pytest.mark.parametrize(
@@ -147,11 +146,13 @@ def test_garbage_is_refused_or_read_never_a_crash(tail: bytes) -> None:
         try:
             claim, signature, _ = sigv4.parse_authorization(fields(value))
         except Unauthenticated as refused:
-            assert refused.code == "authn.sigv4-incomplete"
+            code = refused.code
         else:
-            assert value.strip().startswith(USUAL)
+            code = ""
+            assert value.startswith(USUAL)
             assert claim.credential == CREDENTIAL
             assert signature.startswith(b"abc")
+        assert code in ("", "authn.sigv4-incomplete")
 
 
 def test_host_amazon_fields_and_content_type_must_be_signed() -> None:

@@ -170,7 +170,7 @@ class Recorder:
         if self._waiting:
             self._start_sync()
         elif self._sync_timer is None:
-            self._sync_timer = self._loop.call_later(self._sync_every_s, self._start_sync)
+            self._sync_timer = self._loop.call_later(self._sync_every_s, self._sync_due)
 
     def close(self) -> None:
         """Write and sync everything, then let go of the spool; waits for a sync under way.
@@ -181,9 +181,7 @@ class Recorder:
             return
         self.flush()
         self._open = False
-        for timer in (self._sync_timer, self._overdue_timer, self._retry_timer):
-            if timer is not None:
-                timer.cancel()
+        _cancel(self._sync_timer, self._overdue_timer, self._retry_timer)
         self._executor.shutdown(wait=True)
         failure: str | None = None
         try:
@@ -215,13 +213,16 @@ class Recorder:
             raise _unavailable(backlog.error)
         backlog.hold(self._sealer.seal(body))
 
+    def _sync_due(self) -> None:
+        self._sync_timer = None
+        self._start_sync()
+
     def _start_sync(self) -> None:
         """INVARIANT: whatever `_waiting` waits for has been written when this is called."""
         if self._syncing is not None:
             return
-        if self._sync_timer is not None:
-            self._sync_timer.cancel()
-            self._sync_timer = None
+        _cancel(self._sync_timer)
+        self._sync_timer = None
         waited = self._loop.time() - self._waiting_since if self._waiting else 0.0
         self._syncing, self._waiting = self._waiting, []
         self._overdue_timer = self._loop.call_later(max(0.0, _DURABLE_WITHIN_S - waited), self._overdue)
@@ -231,8 +232,7 @@ class Recorder:
         error = done.exception()
         if not self._open:
             return
-        if self._overdue_timer is not None:
-            self._overdue_timer.cancel()
+        _cancel(self._overdue_timer)
         group, self._syncing = self._syncing or [], None
         proved, self._proving = self._proving, False
         if error is not None:
@@ -252,7 +252,7 @@ class Recorder:
         if self._waiting:
             self._start_sync()
         elif self._spool.dirty and self._sync_timer is None:
-            self._sync_timer = self._loop.call_later(self._sync_every_s, self._start_sync)
+            self._sync_timer = self._loop.call_later(self._sync_every_s, self._sync_due)
 
     def _overdue(self) -> None:
         self._settle(self._syncing or [], "the spool's disk does not answer")
@@ -321,6 +321,12 @@ class Recorder:
                 future.set_result(None)
             else:
                 future.set_exception(_unavailable(failure))
+
+
+def _cancel(*timers: asyncio.TimerHandle | None) -> None:
+    for timer in timers:
+        if timer is not None:
+            timer.cancel()
 
 
 def _cut_facts(recovered: Recovered) -> dict[str, Any]:

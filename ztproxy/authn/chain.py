@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import quote
 
 import orjson
-from cachetools import LRUCache
 
 from ztproxy.errors import Unauthenticated
 from ztproxy.ports import Authenticator
@@ -23,7 +22,7 @@ from ztproxy.types import AuthenticationRule, Evidence, Identity, NetworkContext
 
 CERTIFICATE: Final = "certificate"
 _VISIBLE: Final = "!#$&'()*+,/:;=?@[]~"
-_MOST_MERGED: Final = 10_000
+_MOST_FINISHED: Final = 10_000
 
 
 def upstream_headers(identity: Identity) -> tuple[tuple[bytes, bytes], ...]:
@@ -58,9 +57,7 @@ class AuthenticationChain:
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self._certificate: Final = next((each for each in authenticators if each.name == CERTIFICATE), None)
         self._credentials: Final = tuple(each for each in authenticators if each.name != CERTIFICATE)
-        self._finished: Final[LRUCache[tuple[int, int], tuple[Identity, Identity | None, Identity]]] = LRUCache(
-            _MOST_MERGED
-        )
+        self._finished: Final[dict[int, tuple[Identity, Identity | None, Identity]]] = {}
 
     async def identify(
         self, rule: AuthenticationRule, evidence: Evidence, network: NetworkContext, now: datetime
@@ -111,14 +108,15 @@ class AuthenticationChain:
 
     def _finish(self, primary: Identity, certificate: Identity | None) -> Identity:
         """The joined identity with its upstream fields, made once for each pair."""
-        key = (id(primary), id(certificate))
-        known = self._finished.get(key)
+        known = self._finished.get(id(primary))
         # INVARIANT: the entry holds its inputs, so an id cannot have been given to another object meanwhile.
         if known is not None and known[0] is primary and known[1] is certificate:
             return known[2]
         identity = primary if certificate is None else joined(primary, certificate)
         identity = replace(identity, upstream_headers=upstream_headers(identity))
-        self._finished[key] = (primary, certificate, identity)
+        if len(self._finished) >= _MOST_FINISHED:
+            del self._finished[next(iter(self._finished))]
+        self._finished[id(primary)] = (primary, certificate, identity)
         return identity
 
 

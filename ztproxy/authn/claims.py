@@ -146,9 +146,7 @@ def _groups(claims: SignedClaims, mapping: ClaimMapping) -> tuple[str, ...]:
     return groups
 
 
-def _add_provider_facts(
-    facts: dict[str, str | tuple[str, ...]], claims: SignedClaims, federation: Federation
-) -> None:
+def _add_provider_facts(facts: dict[str, str | tuple[str, ...]], claims: SignedClaims, federation: Federation) -> None:
     audience = claims["aud"]
     if isinstance(audience, list):
         audience = tuple(audience) if len(audience) > 1 else audience[0]

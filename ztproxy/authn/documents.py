@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,7 @@ class Fetcher:
             host, _ = parts.hostname or "", parts.port
         except ValueError as error:
             raise DocumentError(f"`{url}` is not a url") from error
-        if not host or parts.username is not None or parts.fragment or not url.isascii() or not url.isprintable():
+        if not host or parts.username is not None or parts.fragment or not _is_visible(url):
             raise DocumentError(f"`{url}` needs a host and may have no user name, fragment or spaces")
         if parts.scheme not in {"https", "http"}:
             raise DocumentError(f"`{url}` is not an https url")
@@ -202,7 +203,9 @@ class GuardedResolver(AbstractResolver):
     def __init__(self) -> None:
         self._inner = aiohttp.ThreadedResolver()
 
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:  # type: ignore[override]
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         """Every address of a name; one that may not be dialled spoils them all.
 
         Raises: `OSError`.
@@ -216,6 +219,10 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         """Nothing is held."""
+
+
+def _is_visible(url: str) -> bool:
+    return url.isascii() and url.isprintable() and " " not in url
 
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -43,7 +43,8 @@ class JwksSource:
         self._clock: Final = clock
         self._keys: KeySet | None = None
         self._good_until = float("-inf")
-        self._asked_at = float("-inf")
+        self._asked_for_any_at = float("-inf")
+        self._asked_for_id_at = float("-inf")
         self._reading = False
         self._waiters: set[asyncio.Future[None]] = set()
         self.reads = 0
@@ -68,11 +69,15 @@ class JwksSource:
         keys = self.current()
         if keys is not None and keys.knows(kid):
             return keys
+        # Two cool-downs: the read that brought the first keys does not put off the one for a key published since.
         now = self._clock()
-        if now - self._asked_at >= self._cooldown_s:
-            self._asked_at = now
+        if keys is None and now - self._asked_for_any_at >= self._cooldown_s:
+            self._asked_for_any_at = now
             self._start()
-        # A read under way may bring the key; one that is merely due after the cool-down is not waited for.
+        elif keys is not None and now - self._asked_for_id_at >= self._cooldown_s:
+            self._asked_for_id_at = now
+            self._start()
+        # A read under way may bring the key, whoever asked for it.
         if self._reading:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
@@ -90,8 +95,7 @@ class JwksSource:
     async def run(self) -> None:
         """Keeps the keys fresh until cancelled; the first read is at once."""
         while True:
-            if not self._reading:
-                self._start()
+            self._start()
             await asyncio.sleep(self._refresh_s if self.last_error is None else min(self._refresh_s, self._cooldown_s))
 
     async def refresh(self) -> bool:

@@ -237,7 +237,10 @@ def _ip(values: Sequence[str], _: bool) -> Match:
         if seen is None:
             return None
         version, bits = seen
-        return any(bits & mask in starts for mask, starts in (four if version == 4 else six))
+        for mask, starts in four if version == 4 else six:  # noqa: SIM110 - a generator costs more than the tests
+            if bits & mask in starts:
+                return True
+        return False
 
     return test
 
@@ -375,17 +378,26 @@ def _absence(read: context.Read, wanted: Match) -> Test:
 
 
 def _static_test(shape: Form, read: context.Read, found: Match, judge: Callable[[Value, Match], bool]) -> Test:
-    """The commonest shape, a positive operator without quantifier on one value, in one step; the others by `judge`."""
-    if shape.quantifier or shape.operator.negated:
+    """The commonest shapes, positive operators on one value or on any of several, in one step; others by `judge`."""
+    if shape.operator.negated or shape.quantifier == "ForAllValues":
         return lambda request: judge(read(request), found)
 
-    def test(request: AccessRequest) -> bool:
+    def plain(request: AccessRequest) -> bool:
         value = read(request)
         if type(value) is str:
             return found(value) is True
         return judge(value, found)
 
-    return test
+    def any_value(request: AccessRequest) -> bool:
+        value = read(request)
+        if type(value) is not tuple or not value:
+            return judge(value, found)
+        for item in value:  # noqa: SIM110 - a generator costs more than the tests
+            if found(item) is True:
+                return True
+        return False
+
+    return any_value if shape.quantifier else plain
 
 
 def _judge(shape: Form, *, closed: bool) -> Callable[[Value, Match], bool]:

@@ -153,6 +153,7 @@ def layer(key: str) -> Layer:
     return found.layer if found else "ask"
 
 
+@lru_cache(maxsize=1024)
 def reader(key: str) -> Read:
     """The function that reads a key's value from a request."""
     lowered = key.lower()

@@ -51,11 +51,11 @@ def _evaluate(policies: PolicySet, request: AccessRequest) -> Decision:
     for rows in found:
         for statement in rows.direct:
             if statement.holds(request):
-                return _allowed(statement.allow, selection, request)
+                return _allowed(statement.allow, selection, request) if selection.timed else statement.allow
     for rows in found:
         for statement in rows.identity:
             if statement.holds(request):
-                return _allowed(statement.allow, selection, request)
+                return _allowed(statement.allow, selection, request) if selection.timed else statement.allow
     half = _first((statement for rows in found for statement in rows.delegated), request)
     return _refused(policies, request, Effect.IMPLICIT_DENY, (half,) if half else ())
 
@@ -82,8 +82,6 @@ def _denying(found: Sequence[Rows], request: AccessRequest) -> tuple[CompiledSta
 
 
 def _allowed(decision: Decision, selection: Selection, request: AccessRequest) -> Decision:
-    if not selection.timed:
-        return decision
     return replace(decision, ttl_s=ttl_s(selection, request))
 
 

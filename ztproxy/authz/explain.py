@@ -16,7 +16,7 @@ from ztproxy.authz.policy import PolicySet
 from ztproxy.types import AccessRequest, Decision, Effect, NearMiss
 
 MISSES: Final = 5
-_LOOKED_AT: Final = 256
+_LOOKED_AT: Final = 64
 """How many statements of a caller are looked at for near misses, and how many of others."""
 _SHOWN: Final = 5
 """How many values of an element are shown."""
@@ -40,7 +40,7 @@ def near_misses(policies: PolicySet, request: AccessRequest) -> tuple[tuple[Near
             if miss is not None and statement.source.effect == "Allow":
                 found.append((nearness, failed, statement.number, miss))
     if len(found) < MISSES:
-        others = (one for one in index.of_route(request.route.name) if one.number not in seen)
+        others = (one for one in index.of_route(request.route.name) if one.number not in candidates.numbers)
         for statement in islice(others, _LOOKED_AT):
             if statement.source.effect == "Allow":
                 callers = request.identity.principals or ("anonymous",)

@@ -64,7 +64,9 @@ class CompiledStatement:
             compile_condition(condition, allow=allowing, variables=policy.variables)
             for condition in statement.conditions
         )
-        self.tests: tuple[Test, ...] = tuple(compiled.holds for compiled in self.conditions)
+        tests = tuple(compiled.holds for compiled in self.conditions)
+        self.tests: tuple[Test, ...] = tests if self.template is None else (self.template, *tests)
+        """The conditions, after the resource where it has variables."""
         self.thresholds: tuple[tuple[bool, int], ...] = _thresholds(statement)
 
     def selects(self, request: AccessRequest) -> bool:
@@ -75,11 +77,13 @@ class CompiledStatement:
 
     def holds(self, request: AccessRequest) -> bool:
         """Whether resource and conditions hold; principal and action have been looked up."""
-        if self.resource is not None and not self.resource(request.resource):
+        fits = self.resource
+        if fits is not None and not fits(request.resource):
             return False
-        if self.template is not None and not self.template(request):
-            return False
-        return all(test(request) for test in self.tests)
+        for test in self.tests:  # noqa: SIM110 - a generator costs more than the tests
+            if not test(request):
+                return False
+        return True
 
 
 def _resource(
@@ -217,10 +221,11 @@ def bucket_keys(statement: CompiledStatement) -> list[str]:
 class Candidates:
     """The statements of one route and caller."""
 
-    __slots__ = ("_by_action", "statements")
+    __slots__ = ("_by_action", "numbers", "statements")
 
     def __init__(self, statements: tuple[tuple[str, CompiledStatement], ...]) -> None:
         self.statements: Final = statements
+        self.numbers: Final = frozenset(statement.number for _, statement in statements)
         self._by_action: dict[str, Selection] = {}
 
     def select(self, action: str) -> Selection:
@@ -296,7 +301,7 @@ def _spiffe(pattern: str) -> Callable[[str], bool]:
 class PolicyIndex:
     """Everything compiled, and what is remembered of callers; owned by one worker."""
 
-    __slots__ = ("_callers", "_grants", "_routes", "digest")
+    __slots__ = ("_callers", "_grants", "_recent", "_routes", "digest")
 
     def __init__(self, resource: Mapping[str, Policy], identity: Sequence[GrantBinding], digest: str) -> None:
         self.digest: Final = digest
@@ -310,13 +315,18 @@ class PolicyIndex:
             (grant.match, tuple(one for policy in grant.policies for one in compiled(policy))) for grant in identity
         )
         self._callers: dict[tuple[object, ...], Candidates] = {}
+        self._recent: dict[int, tuple[Identity, str, Candidates]] = {}
 
     def candidates(self, request: AccessRequest) -> Candidates:
         """The statements that speak of this caller on this route."""
-        identity = request.identity
+        identity, route = request.identity, request.route.name
+        recent = self._recent.get(id(identity))
+        # The entry keeps its identity alive, so an id seen again is the same object.
+        if recent is not None and recent[0] is identity and recent[1] == route:
+            return recent[2]
         # Everything that principal elements and grants look at.
         key = (
-            request.route.name,
+            route,
             identity.principals,
             identity.groups,
             identity.subject,
@@ -326,10 +336,13 @@ class PolicyIndex:
         )
         found = self._callers.get(key)
         if found is None:
-            found = Candidates(tuple(self._for_caller(request.route.name, identity)))
+            found = Candidates(tuple(self._for_caller(route, identity)))
             if len(self._callers) >= _CALLERS:
                 del self._callers[next(iter(self._callers))]
             self._callers[key] = found
+        if len(self._recent) >= _CALLERS:
+            del self._recent[next(iter(self._recent))]
+        self._recent[id(identity)] = (identity, route, found)
         return found
 
     def _for_caller(self, route: str, identity: Identity) -> list[tuple[str, CompiledStatement]]:

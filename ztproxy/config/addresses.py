@@ -9,6 +9,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from ztproxy.config.refusal import private, refused, text_of
+from ztproxy.errors import ProtocolError
+from ztproxy.wire.host import canonical_host
 
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -70,12 +72,11 @@ def host_pattern(value: object) -> str:
     if text == "*":
         return text
     name = text.removeprefix("*.")
-    try:
-        bare = name[1:-1] if name.startswith("[") and name.endswith("]") else ""
-        if bare and name == text and ipaddress.ip_address(bare).version == 6:
-            return f"[{ipaddress.ip_address(bare)}]"
-    except ValueError:
-        pass
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return canonical_host(text.encode("ascii", "replace"))  # the spelling requests are routed by
+        except ProtocolError:
+            raise refused("must hold an IPv6 address in the brackets") from None
     if not name.isascii():
         raise refused("must be written in its ASCII form, `xn--...`")
     if not _HOST.fullmatch(name):

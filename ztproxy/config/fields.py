@@ -73,7 +73,7 @@ def _key_set(value: object, info: ValidationInfo) -> FileReference | str:
 
 def _path(value: object, info: ValidationInfo) -> Path:
     text = text_of(value)
-    if re.match(r"[a-z]{2,}:", text):
+    if re.match(r"[a-z][a-z0-9]+:", text):
         raise refused("must be a plain path, without `" + text.partition(":")[0] + ":`")
     try:
         return references.located(text, _context_base(info))

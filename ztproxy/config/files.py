@@ -53,8 +53,10 @@ def check(config: Config, now: datetime, findings: Findings) -> None:
 def system_authorities() -> bool:
     """Whether this machine has CA certificates where its TLS library looks for them."""
     paths = ssl.get_default_verify_paths()
+    if paths.cafile is not None or paths.capath is None:
+        return paths.cafile is not None
     try:
-        return paths.cafile is not None or (paths.capath is not None and any(os.scandir(paths.capath)))
+        return bool(os.listdir(paths.capath))
     except OSError:
         return False
 
@@ -113,6 +115,7 @@ class _Files:
         for index, listener in enumerate(config.listeners):
             asked = listener.tls.client_certificates
             owner: dict[_Identity, Authority] = {}
+            here: dict[str, frozenset[_Identity]] = {}
             for number, authority in enumerate(asked.authorities if asked is not None else ()):
                 place: Place = ("listeners", index, "tls", "client_certificates", "authorities", number)
                 found = self.trust((*place, "ca"), authority.ca)
@@ -124,10 +127,14 @@ class _Files:
                             (*place, "ca"), f"holds a CA of authority `{other.name}`; one CA vouches under one name"
                         )
                         break
-                if identities and meaning.setdefault(authority.name, identities) != identities:
+                if not identities:
+                    continue
+                here[authority.name] = identities
+                if meaning.get(authority.name, identities) != identities:
                     self._findings.refuse(
                         (*place, "name"), f"`{authority.name}` means other CA certificates on another listener"
                     )
+            meaning = here | meaning
 
     def issuer(self, place: Place, issuer: Issuer) -> None:
         if isinstance(issuer.jwks, FileReference):

@@ -35,7 +35,7 @@ def model_at(place: Place) -> type[Model] | None:
         if field is None:
             return None
         model, around = unfold(field.annotation)
-    return model
+    return None if around else model
 
 
 def unknown_key(place: Place) -> str:

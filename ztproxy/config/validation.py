@@ -20,7 +20,7 @@ from ztproxy.config.refusal import PRIVATE, REFUSED
 from ztproxy.errors import Problem
 
 _SHOWN: Final = 60
-_FORMS: Final = frozenset({"=none", "=rule"})
+_FORMS: Final = (("=none",), ("=rule",))
 """Tags of the two forms of `authenticate`; they stand in the library's paths and in no file."""
 _MAP_KEY: Final = "[key]"
 _SHAPES: Final = {
@@ -49,7 +49,9 @@ def validate(document: Document, base: Path) -> tuple[Config | None, tuple[Probl
 
 
 def _problem(document: Document, error: ErrorDetails) -> Problem:
-    kind, place = error["type"], tuple(part for part in error["loc"] if part not in _FORMS)
+    kind, place = error["type"], error["loc"]
+    if place[2:3] == ("authenticate",) and place[3:4] in _FORMS:
+        place = place[:3] + place[4:]
     if kind == "extra_forbidden":
         return document.problem(place, unknown_key(place), key=True)
     if kind == "missing":

@@ -132,7 +132,7 @@ routes:
     policy: policies/orders.yaml
     upstream: {{url: "http://{LOOPBACK}:{api_port}"}}
     audit: buffered
-    deny_detail: full       # the caller learns everything; the default is less
+    deny_detail: reason     # what a refused caller learns: id | reason | full
 
 audit: {{spool: {json.dumps(folder.spool.name)}}}
 """
@@ -206,6 +206,7 @@ def _free_port(wanted: int | None) -> int:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, wanted or 0))
+            probe.listen(1)
         except OSError as error:
             raise DemoError(f"port {wanted} cannot be had ({error.strerror}); choose another with --port") from error
         return int(probe.getsockname()[1])

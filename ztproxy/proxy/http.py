@@ -72,10 +72,10 @@ class ClientConnection(asyncio.Protocol):
         "_certificate",
         "_exchange",
         "_facts",
+        "_head",
         "_identity",
         "_lingering",
         "_paused",
-        "_reader",
         "_transport",
         "door",
         "due",
@@ -96,7 +96,8 @@ class ClientConnection(asyncio.Protocol):
         self._identity: tuple[Identity | None, bytes] = (None, b"")
         self._lingering = False
         self._paused = False
-        self._reader = PLAIN
+        self._head: RequestHead | None = None
+        """Of the request under way; says which language its caller reads."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS stands: the network context is complete."""
@@ -168,7 +169,7 @@ class ClientConnection(asyncio.Protocol):
         """Turns a head into an ask with its evidence, and starts the exchange."""
         try:
             head = read_head(raw)
-            self._reader = reader_of(head)
+            self._head = head
             host = canonical_host(head.host)
             target = canonical_target(head.raw_target, options=head.method == "OPTIONS")
             if target.authority is not None and canonical_host(target.authority) != host:
@@ -231,7 +232,8 @@ class ClientConnection(asyncio.Protocol):
         """Answers a refusal; a peer that broke the wire rules loses its connection."""
         exchange, self._exchange = self._exchange, None
         close = body_open or isinstance(refused.error, ProtocolError) or (exchange is not None and exchange.closes)
-        self.send(refusal(refused, self._reader, close=close))
+        reader = PLAIN if self._head is None else reader_of(self._head)
+        self.send(refusal(refused, reader, close=close))
         self._over(close=close, body_open=body_open)
 
     def exchange_over(self, *, close: bool, body_open: bool) -> None:
@@ -240,7 +242,7 @@ class ClientConnection(asyncio.Protocol):
         self._over(close=close, body_open=body_open)
 
     def _over(self, *, close: bool, body_open: bool) -> None:
-        self._reader = PLAIN
+        self._head = None
         if close:
             if body_open:
                 self._linger()

@@ -1,5 +1,7 @@
 """Writes `botocore.json`: requests signed by botocore with a fixed clock, and what botocore made canonical of them.
 
+The `reject` list is not botocore's, which only signs: those are AWS's documented answers to headers that are wrong.
+
 Run from the repository: `python tests/vectors/sigv4/make.py`. The result depends on nothing but this file and
 botocore's rules, so running it again changes nothing.
 """
@@ -57,6 +59,54 @@ CASES: tuple[tuple[str, str, str, str, tuple[tuple[str, str], ...], str], ...] =
     ("s3-body", "PUT", "/bucket/key", "s3", (), "content"),
 )
 
+SCOPE = f"20260301/{REGION}/execute-api"
+SIGNED_HEADERS = "SignedHeaders=content-type;etag;host;x-amz-date;x-amz-request-id"
+
+# name, Authorization, X-Amz-Date, code, status, message
+REJECTED: tuple[tuple[str, str | None, str | None, str, int, str], ...] = (
+    (
+        "nothing-signed",
+        *(None, None),
+        *("MissingAuthenticationToken", 403, "Request is missing Authentication Token"),
+    ),
+    (
+        "wrong-service",
+        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260301/{REGION}/rds-db/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        "20260301T120000Z",
+        *("SignatureDoesNotMatch", 403, "Credential should be scoped to correct service: 'execute-api'."),
+    ),
+    (
+        "expired",
+        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{SCOPE}/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        "20260301T114459Z",
+        *("SignatureDoesNotMatch", 403),
+        "Signature expired: 20260301T114459Z is now earlier than 20260301T114500Z (20260301T120000Z - 15 min.)",
+    ),
+    (
+        "unknown-access-key",
+        f"AWS4-HMAC-SHA256 Credential=AKIDNOBODY/{SCOPE}/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        "20260301T120000Z",
+        *("InvalidClientTokenId", 403, "The security token included in the request is invalid."),
+    ),
+)
+
+
+def rejected(
+    name: str, authorization: str | None, date: str | None, code: str, status: int, message: str
+) -> dict[str, Any]:
+    """One header that must be refused, in the layout of the corpus."""
+    return {
+        "id": f"ztproxy/reject/{name}",
+        "authorization": authorization,
+        "x_amz_date": date,
+        "server_time": f"{NOW:%Y%m%dT%H%M%SZ}",
+        "region": REGION,
+        "service": "execute-api",
+        "expected_code": code,
+        "expected_status": status,
+        "expected_message": message,
+    }
+
 
 def signed(
     name: str, method: str, target: str, service: str, headers: tuple[tuple[str, str], ...], body: str
@@ -98,5 +148,9 @@ def signed(
 
 
 if __name__ == "__main__":
-    document = {"format": 1, "v4_generated": [signed(*case) for case in CASES]}
+    document = {
+        "format": 1,
+        "v4_generated": [signed(*case) for case in CASES],
+        "reject": [rejected(*case) for case in REJECTED],
+    }
     Path(__file__).with_name("botocore.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
