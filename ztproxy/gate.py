@@ -43,6 +43,7 @@ from ztproxy.types import (
 )
 
 _MOST_FRAGMENTS: Final = 20_000
+_Ids = tuple[int, int, int, int]
 
 
 @dataclass(slots=True)
@@ -126,6 +127,7 @@ class Gate:
         self._count = 0
         self._networks: Final[dict[int, tuple[NetworkContext, Fragment]]] = {}
         self._identities: Final[dict[int, tuple[Identity, Fragment]]] = {}
+        self._patterns: Final[dict[_Ids, tuple[record.AllowedPattern, NetworkContext, Identity, Decision]]] = {}
 
     async def admit(self, network: NetworkContext, evidence: Evidence, ask: Ask) -> Grant:
         """A grant for what is asked, recorded before it is given.
@@ -238,21 +240,32 @@ class Gate:
         return Refused(attempt=attempt.id, error=error, level=level, reasons=reasons)
 
     def _allowed(self, request: AccessRequest, decision: Decision, at_ms: int) -> bytes:
-        ask = request.ask
-        return record.decided(
+        """The record of a permission; who asks again on the same connection pays only for what is new."""
+        ask, network, identity, route = request.ask, request.network, request.identity, request.route
+        key = (id(network), id(identity), id(decision), id(route))
+        known = self._patterns.get(key)
+        # INVARIANT: an entry holds its objects, so their ids are not those of later ones.
+        if known is None:
+            if len(self._patterns) >= _MOST_FRAGMENTS:
+                del self._patterns[next(iter(self._patterns))]
+            pattern = record.AllowedPattern(
+                network=self._network_fragment(network),
+                identity=self._identity_fragment(identity),
+                route=route.name,
+                action=ask.action,
+                decision=decision,
+                generation=self._generation,
+            )
+            self._patterns[key] = (pattern, network, identity, decision)
+        else:
+            pattern = known[0]
+        return pattern.body(
             request_id=request.id,
             at_ms=at_ms,
-            network=self._network_fragment(request.network),
-            code=record.ALLOWED,
-            generation=self._generation,
             method=ask.method,
             host=ask.host,
             path=ask.path,
-            action=ask.action,
             resource=request.resource,
-            route=request.route.name,
-            identity=self._identity_fragment(request.identity),
-            decision=decision,
         )
 
     def _decided(self, attempt: _Attempt, code: str, detail: str) -> bytes:

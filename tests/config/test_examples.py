@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.config.sample import NOW, issue, materialise
+from ztproxy.app import plan
 from ztproxy.config import Config, load, routes_of
 from ztproxy.config.document import compose
 from ztproxy.config.keys import all_keys, model_at
@@ -47,6 +48,11 @@ def test_full_example_flags_the_open_route_alone(beside: Path) -> None:
         "routes.2.authenticate: lets anyone ask; only the policy stands before the upstream"
     ]
     assert len(routes_of(config)) == 3
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_stand_up_to_everything_before_a_socket(beside: Path, name: str) -> None:
+    plan(load(beside / name, now=NOW))
 
 
 def test_full_example_shows_every_key() -> None:

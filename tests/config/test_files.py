@@ -149,7 +149,7 @@ def test_machine_without_authorities_needs_them_in_the_configuration(
         "tls: {ca: file:tls/staff-ca.pem, certificate: file:tls/us.pem, key: file:tls/us.key, ", "tls: {"
     )
     assert problems(own, plain) == [
-        "45:7: routes.0.upstream: `tls.ca` is required, as this machine has no CA certificates of its own"
+        "46:7: routes.0.upstream: `tls.ca` is required, as this machine has no CA certificates of its own"
     ]
     discovered = WHOLE.replace("    jwks: https://login.example.com/keys\n    ca: file:tls/staff-ca.pem\n", "")
     assert problems(own, discovered) == [
@@ -173,6 +173,8 @@ def test_authorities_of_the_machine_are_a_file_or_a_folder(own: Path, monkeypatc
     monkeypatch.setenv("SSL_CERT_DIR", str(own / "absent"))
     monkeypatch.setenv("SSL_CERT_FILE", str(own / "tls/staff-ca.pem"))
     assert system_authorities()
+    text = WHOLE.replace("tls: {ca: file:tls/staff-ca.pem, certificate", "tls: {certificate")
+    assert problems(own, text) == []
 
 
 def _refusing(path: str) -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
@@ -65,14 +64,12 @@ _TABLE: Final = (
     Key("ztproxy:SpiffeId", "string", "identity"),
     Key("ztproxy:ClientCert/Authority", "string", "identity"),
     Key("ztproxy:ClientCert/SpkiSha256", "string", "identity"),
-    Key("ztproxy:ClientCert/Sha256", "string", "identity"),
+    Key("ztproxy:ClientCert/FingerprintSha256", "string", "identity"),
     Key("ztproxy:ClientCert/Serial", "string", "identity"),
     Key("ztproxy:ClientCert/Subject", "string", "identity"),
     Key("ztproxy:ClientCert/SubjectCN", "string", "identity"),
-    Key("ztproxy:ClientCert/Issuer", "string", "identity"),
     Key("ztproxy:ClientCert/DnsSan", "string", "identity", multivalued=True),
     Key("ztproxy:ClientCert/EmailSan", "string", "identity", multivalued=True),
-    Key("ztproxy:ClientCert/UriSan", "string", "identity", multivalued=True),
     # Ask: one per request.
     Key("aws:UserAgent", "string", "ask"),
     Key("aws:Referer", "string", "ask"),
@@ -179,16 +176,22 @@ def _epoch_time(request: AccessRequest) -> Value:
     return str(int(request.at.timestamp()))
 
 
-def mfa_age_s(at: datetime, authenticated_at: datetime) -> int:
-    """Whole seconds since a sign-in with several factors."""
-    return int((at - authenticated_at).total_seconds())
+def signed_in_at(request: AccessRequest) -> int | None:
+    """Epoch seconds of a sign-in with several factors, or None.
+
+    Only the issuer's `auth_time` tells: a refreshed token is younger than the sign-in behind it.
+    """
+    facts = request.identity.facts
+    told = facts.get("ztproxy:claim/auth_time")
+    if facts.get("aws:multifactorauthpresent") != "true" or not isinstance(told, str) or not told.isdecimal():
+        return None
+    return int(told)
 
 
 def _mfa_age(request: AccessRequest) -> Value:
-    # Only when several factors were used, as on AWS: absent, a positive comparison fails.
-    if request.identity.facts.get("aws:multifactorauthpresent") != "true":
-        return None
-    return str(mfa_age_s(request.at, request.identity.authenticated_at))
+    # Absent unless known, as on AWS: a positive comparison then fails.
+    since = signed_in_at(request)
+    return None if since is None else str(int(request.at.timestamp()) - since)
 
 
 @lru_cache(maxsize=1024)

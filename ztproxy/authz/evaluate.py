@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from ztproxy.authz import explain
+from ztproxy.authz import context, explain
 from ztproxy.authz.index import CompiledStatement, Rows, Selection
 from ztproxy.authz.policy import PolicySet
 from ztproxy.types import AccessRequest, Decision, Effect
@@ -92,7 +92,7 @@ def ttl_s(selection: Selection, request: AccessRequest) -> float | None:
     outlives business hours is not.
     """
     now = (request.at - _EPOCH) // _MICROSECOND
-    sign_in = (request.identity.authenticated_at - _EPOCH) // _MICROSECOND
+    sign_in = (context.signed_in_at(request) or 0) * 1_000_000
     left = [when + (sign_in if since_sign_in else 0) - now for since_sign_in, when in selection.timed]
     coming = [microseconds for microseconds in left if microseconds >= 0]
     return min(coming) / 1_000_000 if coming else None

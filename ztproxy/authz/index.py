@@ -285,7 +285,7 @@ def grant_matches(wanted: GrantMatch, identity: Identity, caller: match.Caller) 
         return False
     spiffe = identity.facts.get("ztproxy:spiffeid")
     return (
-        (wanted.issuer is None or wanted.issuer == identity.issuer)
+        (wanted.issuer is None or f"Federated:{wanted.issuer}" in caller.direct)
         and (wanted.group is None or wanted.group in identity.groups)
         and (wanted.subject is None or wanted.subject == identity.subject)
         and (wanted.principal is None or match.normal(f"AWS:{wanted.principal}") in caller.direct)
@@ -330,7 +330,6 @@ class PolicyIndex:
             identity.principals,
             identity.groups,
             identity.subject,
-            identity.issuer,
             identity.kind,
             identity.facts.get("ztproxy:spiffeid"),
         )

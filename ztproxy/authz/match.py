@@ -217,7 +217,7 @@ def normal(token: str) -> str:
 
 
 def principal_token(kind: str, value: str, *, account: str | None) -> str:
-    """The token of one principal in a policy; `account` is the route's own, for AWS's form of an OIDC provider.
+    """The token of one principal in a policy; `account` is the route's own, whose identity providers alone are known here.
 
     Raises: `ValueError` for what can name nobody.
     """
@@ -241,11 +241,6 @@ def principal_token(kind: str, value: str, *, account: str | None) -> str:
         ):
             return normal(f"AWS:{value}")
         raise ValueError(f"`{value}` is not `*`, a 12-digit account id, or the ARN of a user, role or session")
-    if kind == "Federated" and parts[0] == "arn":
-        provider, _, name = value.partition(":oidc-provider/")
-        if not name:
-            return f"Federated:{value}"
-        if account is not None and provider.rpartition(":")[2] != account:
-            raise ValueError(f"`{value}` is a provider of another account than the route's `{account}`")
-        return f"Federated:https://{name}"
+    if kind == "Federated" and parts[0] == "arn" and len(parts) == 6 and account not in (None, parts[4]):
+        raise ValueError(f"`{value}` is a provider of another account than the route's `{account}`")
     return f"{kind}:{value}"

@@ -79,7 +79,7 @@ class GrantMatch:
     """
 
     issuer: str | None = None
-    """Exactly `Identity.issuer`."""
+    """The URL of an OIDC issuer, exactly; a name could be confused with that of a certificate authority."""
     group: str | None = None
     subject: str | None = None
     spiffe: str | None = None

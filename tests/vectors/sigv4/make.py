@@ -1,6 +1,6 @@
 """Writes `botocore.json`: requests signed by botocore with a fixed clock, and what botocore made canonical of them.
 
-The `reject` list is not botocore's, which only signs: those are AWS's documented answers to headers that are wrong.
+And `reject.json`: headers that are wrong, and AWS's documented answers to them; botocore only signs.
 
 Run from the repository: `python tests/vectors/sigv4/make.py`. The result depends on nothing but this file and
 botocore's rules, so running it again changes nothing.
@@ -59,7 +59,7 @@ CASES: tuple[tuple[str, str, str, str, tuple[tuple[str, str], ...], str], ...] =
     ("s3-body", "PUT", "/bucket/key", "s3", (), "content"),
 )
 
-SCOPE = f"20260301/{REGION}/execute-api"
+SCOPE = f"20260301/{REGION}"
 SIGNED_HEADERS = "SignedHeaders=content-type;etag;host;x-amz-date;x-amz-request-id"
 
 # name, Authorization, X-Amz-Date, code, status, message
@@ -71,20 +71,20 @@ REJECTED: tuple[tuple[str, str | None, str | None, str, int, str], ...] = (
     ),
     (
         "wrong-service",
-        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/20260301/{REGION}/rds-db/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{SCOPE}/rds-db/aws4_request, {SIGNED_HEADERS}, Signature=0",
         "20260301T120000Z",
         *("SignatureDoesNotMatch", 403, "Credential should be scoped to correct service: 'execute-api'."),
     ),
     (
         "expired",
-        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{SCOPE}/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        f"AWS4-HMAC-SHA256 Credential={ACCESS_KEY}/{SCOPE}/execute-api/aws4_request, {SIGNED_HEADERS}, Signature=0",
         "20260301T114459Z",
         *("SignatureDoesNotMatch", 403),
         "Signature expired: 20260301T114459Z is now earlier than 20260301T114500Z (20260301T120000Z - 15 min.)",
     ),
     (
         "unknown-access-key",
-        f"AWS4-HMAC-SHA256 Credential=AKIDNOBODY/{SCOPE}/aws4_request, {SIGNED_HEADERS}, Signature=0",
+        f"AWS4-HMAC-SHA256 Credential=AKIDNOBODY/{SCOPE}/execute-api/aws4_request, {SIGNED_HEADERS}, Signature=0",
         "20260301T120000Z",
         *("InvalidClientTokenId", 403, "The security token included in the request is invalid."),
     ),
@@ -147,10 +147,12 @@ def signed(
     }
 
 
+def write(name: str, content: dict[str, Any]) -> None:
+    """Write one corpus file beside this script."""
+    text = json.dumps({"format": 1, **content}, indent=1) + "\n"
+    Path(__file__).with_name(name).write_text(text, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    document = {
-        "format": 1,
-        "v4_generated": [signed(*case) for case in CASES],
-        "reject": [rejected(*case) for case in REJECTED],
-    }
-    Path(__file__).with_name("botocore.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write("botocore.json", {"v4_generated": [signed(*case) for case in CASES]})
+    write("reject.json", {"reject": [rejected(*case) for case in REJECTED]})
