@@ -12,7 +12,7 @@ import logging
 import os
 import ssl
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -35,7 +35,7 @@ from ztproxy.config import models as written
 from ztproxy.config.caller import Issuer
 from ztproxy.config.document import Place
 from ztproxy.config.listener import Listener as WrittenListener
-from ztproxy.errors import ConfigError, Problem
+from ztproxy.errors import AuditUnavailable, ConfigError, Problem
 from ztproxy.gate import Gate
 from ztproxy.ports import Authenticator
 from ztproxy.proxy.http import Door
@@ -130,12 +130,11 @@ def plan(config: Config) -> Plan:
 
 
 def _policies(config: Config, routes: tuple[Route, ...], problems: _Problems) -> PolicySet | None:
-    urls = {issuer.name: issuer.issuer for issuer in config.issuers}
     grants = []
     for index, grant in enumerate(config.grants):
         with problems.at(("grants", index, "match")):
             match = GrantMatch(
-                issuer=None if grant.match.issuer is None else urls[grant.match.issuer],
+                issuer=grant.match.issuer,
                 group=grant.match.group,
                 subject=grant.match.subject,
                 spiffe=grant.match.spiffe,
@@ -212,7 +211,9 @@ def _upstream_target(route: written.Route) -> UpstreamTarget:
 def _keys_document(issuer: Issuer) -> Document:
     if isinstance(issuer.jwks, FileReference):
         return FileDocument(path=issuer.jwks.path)
-    fetcher = Fetcher.trusting(None if issuer.ca is None else issuer.ca.path, allow_loopback_http=True)
+    # Plain http to this machine only where the operator wrote it; a discovery document cannot ask for it (S22).
+    plain = (issuer.jwks or issuer.issuer).startswith("http://")
+    fetcher = Fetcher.trusting(None if issuer.ca is None else issuer.ca.path, allow_loopback_http=plain)
     if issuer.jwks is not None:
         return UrlDocument(url=issuer.jwks, fetcher=fetcher)
     return DiscoveredDocument(issuer=issuer.issuer, fetcher=fetcher)
@@ -245,7 +246,8 @@ class App:
                 await self._serve(group, recorder, ready)
                 for task in self._tasks:
                     task.cancel()
-            recorder.append(_lifecycle("process.stopped"))
+            with suppress(AuditUnavailable):  # a full disk must not keep the house from closing
+                recorder.append(_lifecycle("process.stopped"))
         finally:
             recorder.close()
 
@@ -298,8 +300,7 @@ class App:
             self.addresses = tuple(addresses)
             recorder.append(_lifecycle("process.started"))
             sessions.start()
-            gc.collect()
-            gc.freeze()
+            _settle_memory()
             ready(self)
             await self._stop.wait()
         finally:
@@ -315,7 +316,7 @@ class App:
         found: list[Authenticator] = [CertificateAuthenticator()]
         for issuer, document in self._plan.issuers:
             keys = JwksSource(document, spawn=spawn)
-            if not await keys.refresh():
+            if isinstance(document, FileDocument) and not await keys.refresh():
                 _log.warning("issuer `%s`: its keys cannot be had yet: %s", issuer.name, keys.last_error)
             spawn(keys.run())
             found.append(
@@ -343,6 +344,13 @@ class App:
                 )
             )
         return found
+
+
+def _settle_memory() -> None:
+    """What was loaded is never looked at by the collector again, and requests leave no cycles for it to find often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _guarded(coroutine: Coroutine[Any, Any, None]) -> None:

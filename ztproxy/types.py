@@ -167,7 +167,7 @@ class Route:
 
     name: str
     host: str
-    """Lower case exact host, or `*` for any."""
+    """Lower case exact host, `*.example.com` for any name below it, or `*` for any."""
     path: str
     """A pattern: `*` is one segment, a final `**` the rest."""
     arn: str

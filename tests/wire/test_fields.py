@@ -54,9 +54,9 @@ def test_answer_fields_that_stay_behind(name: bytes, dropped: bool) -> None:
 
 def test_memory_of_spellings_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fields, "_MOST_SPELLINGS", 0)
-    monkeypatch.setattr(fields, "_request_kinds", {})
+    monkeypatch.setattr(fields, "request_kinds", {})
     monkeypatch.setattr(fields, "_answer_drops", {})
     assert fields.request_kind(b"Accept") == fields.PASS
     assert not fields.dropped_from_answer(b"Accept")
-    assert fields._request_kinds == {}
+    assert fields.request_kinds == {}
     assert fields._answer_drops == {}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ztproxy.errors import ProtocolError
 from ztproxy.wire import fields, http
-from ztproxy.wire.http import RequestHead, forward_fields, read_head
+from ztproxy.wire.http import RequestHead, forward_fields, read_head, read_line
 
 
 def head(*lines: bytes, request: bytes = b"GET /orders/42?limit=10 HTTP/1.1") -> bytes:
@@ -155,3 +155,21 @@ def test_own_checks_hold_where_the_parser_is_lenient() -> None:
         http._classify(RequestHead(), b"FROB")
     assert http._refusal(b"GET  / HTTP/1.1\r\n\r\n", "").detail.startswith("the request line")
     assert http._refusal(b"CONNECT a HTTP/1.1\r\n\r\n", "").code == "protocol.method"
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"CONNECT", b"FROB", b"get", b"TRACE", b"PROPPATCH"])
+@pytest.mark.parametrize(
+    "target", [b"/", b"/a?b=c", b"/%2e", b"*", b"http://a/b", b"/a b", b"/\xc3", b"/a\x00", b"/a\tb"]
+)
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.2", b"http/1.1"])
+def test_the_short_way_reads_a_line_as_the_long_one_does(method: bytes, target: bytes, version: bytes) -> None:
+    line = b"%b %b %b\r\n" % (method, target, version)
+    short = read_line(line)
+    if short is not None:
+        long = read_head(line + HOST + b"\r\n\r\n")
+        assert (long.method, long.raw_target, long.minor) == (*short, 1)
+
+
+def test_the_short_way_leaves_long_lines_to_the_long_one() -> None:
+    assert read_line(b"GET /" + b"a" * 8192 + b" HTTP/1.1\r\n") is None
+    assert read_line(b"GET /a HTTP/1.1\r\n") == ("GET", b"/a")

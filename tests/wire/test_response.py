@@ -79,11 +79,14 @@ def test_refuses(data: bytes) -> None:
     assert refused.value.code == "upstream.response"
 
 
-def test_memory_of_names_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(response, "_MOST_NAMES", 0)
-    monkeypatch.setattr(response, "_known_names", set())
-    read_response(raw(OK, b"X-Once: 1"), "GET")
-    assert response._known_names == set()
+def test_memory_of_lines_is_bounded_and_holds_no_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "_MOST_LINES", 2)
+    monkeypatch.setattr(response, "_known_lines", {})
+    answer = raw(OK, b"Set-Cookie: s=1", b"Long: " + b"x" * 200, b"A:1", b"B: 2 ", b"C: 3")
+    for _ in range(2):
+        assert read_response(answer, "GET").lines[2:] == [b"A: 1\r\n", b"B: 2\r\n", b"C: 3\r\n"]
+    assert len(response._known_lines) <= 2
+    assert not any(b"s=1" in line for line in response._known_lines)
 
 
 @given(st.binary(max_size=100))

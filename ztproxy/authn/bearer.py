@@ -116,6 +116,14 @@ class JwtAuthenticator:
             _check_binding(verified.thumbprint, evidence.certificate)
         return verified.identity
 
+    def confirms(self, evidence: Evidence, now: datetime) -> bool:
+        """Whether a token it verified is still good: the same keys in force, inside its validity.
+
+        What binds it to a certificate was compared with this very evidence, which does not change.
+        """
+        bearer = evidence.bearer
+        return bearer is not None and self._hit(bearer.reveal(), now) is not None
+
     def cached(self, token: bytes, now: datetime) -> Identity | None:
         """The identity of a token verified before that is still good; None when `identify` must be asked.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 from urllib.parse import quote
 
 import orjson
@@ -23,6 +23,14 @@ from ztproxy.types import AuthenticationRule, Evidence, Identity, NetworkContext
 CERTIFICATE: Final = "certificate"
 _VISIBLE: Final = "!#$&'()*+,/:;=?@[]~"
 _MOST_FINISHED: Final = 10_000
+
+
+@runtime_checkable
+class Confirming(Protocol):
+    """An authenticator whose proof can be asked for again cheaply."""
+
+    def confirms(self, evidence: Evidence, now: datetime) -> bool:
+        """Whether the proof it gave for this very evidence still holds: same keys, inside its validity."""
 
 
 def upstream_headers(identity: Identity) -> tuple[tuple[bytes, bytes], ...]:
@@ -57,6 +65,7 @@ class AuthenticationChain:
     def __init__(self, authenticators: Sequence[Authenticator]) -> None:
         self._certificate: Final = next((each for each in authenticators if each.name == CERTIFICATE), None)
         self._credentials: Final = tuple(each for each in authenticators if each.name != CERTIFICATE)
+        self._proven: Final[dict[int, tuple[Evidence, AuthenticationRule, Confirming, Identity]]] = {}
         self._finished: Final[dict[int, tuple[Identity, Identity | None, Identity]]] = {}
 
     async def identify(
@@ -68,7 +77,13 @@ class AuthenticationChain:
         """
         if rule.anonymous:
             return anonymous(now)
-        certificate = credential = None
+        proven = self._proven.get(id(evidence))
+        # INVARIANT: an entry holds its evidence, so the id is not that of a later one. Keys and time are asked again.
+        if proven is not None and proven[0] is evidence and proven[1] is rule:
+            if proven[2].confirms(evidence, now) and now < proven[3].expires_at:
+                return proven[3]
+            del self._proven[id(evidence)]
+        certificate = credential = authenticator = None
         name = ""
         if evidence.certificate is not None and self._certificate is not None:
             certificate = await self._certificate.identify(evidence, network, now)
@@ -85,7 +100,12 @@ class AuthenticationChain:
         if rule.any_of and name not in rule.any_of and (CERTIFICATE not in rule.any_of or certificate is None):
             raise Unauthenticated("authn.missing", "no credential that this route accepts came with the request")
         if credential is not None:
-            return self._finish(credential, certificate)
+            identity = self._finish(credential, certificate)
+            if isinstance(authenticator, Confirming):
+                if len(self._proven) >= _MOST_FINISHED:
+                    del self._proven[next(iter(self._proven))]
+                self._proven[id(evidence)] = (evidence, rule, authenticator, identity)
+            return identity
         if certificate is None:
             raise Unauthenticated("authn.missing", "no credential came with the request")
         return self._finish(certificate, None)

@@ -36,6 +36,11 @@ class DocumentError(Exception):
 class Document(Protocol):
     """A place to read a key set document from."""
 
+    @property
+    def refresh_s(self) -> float:
+        """How often it is worth reading again."""
+        ...
+
     async def read(self) -> bytes:
         """The document as it is now.
 
@@ -49,6 +54,8 @@ class FileDocument:
     """A key set in a local file."""
 
     path: Path
+    refresh_s: float = 5.0
+    """A file costs nothing to read, and who replaced it waits to see it taken."""
 
     async def read(self) -> bytes:
         """The file's content, at most 1 MiB."""
@@ -156,6 +163,7 @@ class UrlDocument:
 
     url: str
     fetcher: Fetcher
+    refresh_s: float = 300.0
 
     def __post_init__(self) -> None:
         self.fetcher.check(self.url)
@@ -171,6 +179,7 @@ class DiscoveredDocument:
 
     issuer: str
     fetcher: Fetcher
+    refresh_s: float = 300.0
     discovery_url: str = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,9 +1,10 @@
 """How fresh an issuer's keys are, and who waits for them.
 
-One `KeySet` is current at a time. It is read again every `refresh_s`, and at once for an unknown key id, but for that
-reason at most once in `cooldown_s`, so that invented ids cost the issuer nothing. A document that cannot be read,
-parsed or used leaves the last good one in force until it is `stale_s` old; then there are no keys and every token is
-refused (503). A document with the same bytes keeps the same `KeySet` object: caches compare it by identity.
+One `KeySet` is current at a time. It is read again every `refresh_s` (the document's own unless told), and at once
+for an unknown key id, but for that reason at most once in `cooldown_s`, so that invented ids cost the issuer nothing.
+A document that cannot be read, parsed or used leaves the last good one in force until it is `stale_s` old; then there
+are no keys and every token is refused (503). A document with the same bytes keeps the same `KeySet` object: caches
+compare it by identity.
 
 Ownership: every read is one task, started through `spawn` on the group `app.py` hands out, and there is one at a
 time. A caller waits on a future of its own, which that task resolves: callers may be stepped by hand outside any task
@@ -30,14 +31,14 @@ class JwksSource:
         document: Document,
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
-        refresh_s: float = 300.0,
+        refresh_s: float | None = None,
         stale_s: float = 86_400.0,
         cooldown_s: float = 30.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._document: Final = document
         self._spawn: Final = spawn
-        self._refresh_s: Final = refresh_s
+        self._refresh_s: Final = document.refresh_s if refresh_s is None else refresh_s
         self._stale_s: Final = stale_s
         self._cooldown_s: Final = cooldown_s
         self._clock: Final = clock

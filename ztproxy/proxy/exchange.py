@@ -21,11 +21,11 @@ from ztproxy.proxy.render import CONTINUE, STATUS_LINES
 from ztproxy.proxy.step import step
 from ztproxy.types import Ask, DenyDetail, Evidence
 from ztproxy.wire.chunked import LAST_CHUNK, ChunkReader, frame
-from ztproxy.wire.http import RequestHead, forward_fields
 from ztproxy.wire.response import Framing, ResponseHead
 from ztproxy.wire.sigv4 import declared_body_sha256
 
 if TYPE_CHECKING:
+    from ztproxy.proxy.fields import FieldBlock
     from ztproxy.proxy.http import ClientConnection
     from ztproxy.proxy.upstream import UpstreamConnection
 
@@ -47,8 +47,8 @@ class Exchange:
         "_digest",
         "_evidence",
         "_expected",
+        "_forwarded",
         "_gathered",
-        "_head",
         "_held",
         "_left",
         "_retried",
@@ -59,15 +59,18 @@ class Exchange:
         "closes",
         "due",
         "grant",
+        "head",
         "method",
         "task",
     )
 
     def __init__(
-        self, client: ClientConnection, head: RequestHead, target: bytes, ask: Ask, evidence: Evidence, *, gather: bool
+        self, client: ClientConnection, block: FieldBlock, target: bytes, ask: Ask, evidence: Evidence, *, gather: bool
     ) -> None:
         self._client: Final = client
-        self._head: Final = head
+        self._forwarded: Final = block.forwarded
+        head = block.head
+        self.head: Final = head
         self._target: Final = target
         self._ask: Final = ask
         self._evidence = evidence
@@ -86,7 +89,7 @@ class Exchange:
         self._retried = False
         self.body_open = head.has_body
         self.grant: Grant | None = None
-        self.method: Final = head.method
+        self.method: Final = ask.method
         self.task: asyncio.Task[None] | None = None
         self.due = float("inf")
 
@@ -101,7 +104,7 @@ class Exchange:
             self.task = step(self._run(), self._client.door.spawn)
             return
         self.due = monotonic() + self._client.door.pre_auth_s
-        if self._head.expect_continue:
+        if self.head.expect_continue:
             self._client.send(CONTINUE)
 
     async def _run(self) -> None:
@@ -129,7 +132,7 @@ class Exchange:
             raise ProtocolError("protocol.body-size", "the body is larger than the route allows")
         if grant.request.identity.kind != "sigv4" or self._gathered is not None:
             return
-        declared = declared_body_sha256(tuple(self._head.raw_headers))
+        declared = declared_body_sha256(tuple(self.head.raw_headers))
         if declared is None:
             return
         if self.body_open:
@@ -139,7 +142,7 @@ class Exchange:
 
     def _forward(self, upstream: UpstreamConnection, grant: Grant) -> None:
         """Sends the head upstream, with the judged target, the facts and the identity."""
-        client, head = self._client, self._head
+        client, head = self._client, self.head
         self._upstream = upstream
         upstream.expect(self)
         self._touch(grant)
@@ -159,7 +162,7 @@ class Exchange:
                 (
                     b"%b %b HTTP/1.1\r\n" % (self.method.encode(), self._target),
                     client.facts_for(head.host),
-                    forward_fields(head),
+                    self._forwarded,
                     client.identity_fields(grant.request.identity),
                     b"X-Ztproxy-Request-Id: %b\r\n" % grant.id.encode(),
                     framing,
@@ -234,7 +237,7 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         """Passes a 1xx on; `100 Continue` was answered by ourselves."""
-        if head.status != 100 and self._head.minor == 1:
+        if head.status != 100 and self.head.minor == 1:
             self._client.send(b"".join((STATUS_LINES[head.status], *head.lines, b"\r\n")))
 
     def answer(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
@@ -245,7 +248,7 @@ class Exchange:
         parts = [STATUS_LINES[head.status], *head.lines]
         framing = head.framing
         if framing is Framing.CHUNKED or framing is Framing.CLOSE:
-            if self._head.minor == 1:
+            if self.head.minor == 1:
                 self._answer_chunked = True
                 parts.append(b"Transfer-Encoding: chunked\r\n")
         elif head.declared_length is not None:
@@ -296,7 +299,7 @@ class Exchange:
             and not upstream.began
             and grant is not None
             and not self._retried
-            and not self._head.has_body
+            and not self.head.has_body
             and self.method in _REPEATABLE
         ):
             self._retried = True

@@ -16,17 +16,17 @@ from typing import Final, cast
 from ztproxy.errors import AccessError, ProtocolError, Unauthenticated
 from ztproxy.gate import Gate, Refused
 from ztproxy.proxy.exchange import EMPTY_SHA256, Exchange
+from ztproxy.proxy.fields import FieldBlock
 from ztproxy.proxy.render import PLAIN, reader_of, refusal
 from ztproxy.proxy.sessions import Sessions
 from ztproxy.proxy.step import Spawn
 from ztproxy.proxy.tls import ListenerContext, sni_of
 from ztproxy.proxy.turn import Turn
 from ztproxy.proxy.upstream import Upstream
-from ztproxy.types import Ask, Evidence, Facts, Identity, NetworkContext, PresentedCertificate, Secret, SignedRequest
-from ztproxy.wire.host import canonical_host
-from ztproxy.wire.http import LONGEST_HEAD, LONGEST_TARGET, RequestHead, read_head
-from ztproxy.wire.sigv4 import is_sigv4, needs_body
-from ztproxy.wire.target import canonical_target
+from ztproxy.types import Ask, Facts, Identity, NetworkContext, PresentedCertificate
+from ztproxy.wire.host import parse_authority
+from ztproxy.wire.http import LONGEST_HEAD, read_head, read_line
+from ztproxy.wire.target import LONGEST_TARGET, canonical_target
 
 _HIGH_WATER: Final = 64 * 1024
 _LOW_WATER: Final = 32 * 1024
@@ -68,11 +68,11 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_arrival",
+        "_block",
         "_buffer",
         "_certificate",
         "_exchange",
         "_facts",
-        "_head",
         "_identity",
         "_lingering",
         "_paused",
@@ -96,8 +96,8 @@ class ClientConnection(asyncio.Protocol):
         self._identity: tuple[Identity | None, bytes] = (None, b"")
         self._lingering = False
         self._paused = False
-        self._head: RequestHead | None = None
-        """Of the request under way; says which language its caller reads."""
+        self._block: FieldBlock | None = None
+        """The fields of the last request; says too which language its caller reads."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """TLS stands: the network context is complete."""
@@ -167,54 +167,38 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, raw: bytes) -> None:
         """Turns a head into an ask with its evidence, and starts the exchange."""
+        line_end = raw.index(b"\r\n") + 2
+        rest = raw[line_end:]
+        block = self._block
         try:
-            head = read_head(raw)
-            self._head = head
-            host = canonical_host(head.host)
-            target = canonical_target(head.raw_target, options=head.method == "OPTIONS")
-            if target.authority is not None and canonical_host(target.authority) != host:
+            line = read_line(raw[:line_end]) if block is not None and block.repeats(rest) else None
+            if block is None or line is None:
+                head = read_head(raw)
+                self._block = block = FieldBlock(rest, head, self._certificate)
+                line = head.method, head.raw_target
+            method, raw_target = line
+            target = canonical_target(raw_target, options=method == "OPTIONS")
+            if target.authority is not None and parse_authority(target.authority) != parse_authority(block.head.host):
                 raise ProtocolError("protocol.host", "the target and the Host field name different hosts")
-            signed, bearer, gather = self._credential(head)
         except AccessError as error:
             self._reject(error)
             return
         ask = Ask(
             action=_ACTION,
-            host=host,
+            host=block.host,
             path=target.path,
-            method=head.method,
-            resource=head.method + target.path,
-            facts=_request_facts(head),
+            method=method,
+            resource=method + target.path,
+            facts=block.facts,
         )
-        evidence = Evidence(certificate=self._certificate, bearer=bearer, signed=signed)
-        self._exchange = exchange = Exchange(self, head, target.forward, ask, evidence, gather=gather)
+        gather = block.hashed_by_body
+        evidence = block.evidence(method, raw_target, EMPTY_SHA256 if gather and not block.head.has_body else None)
+        gather = gather and block.head.has_body
+        self._exchange = exchange = Exchange(self, block, target.forward, ask, evidence, gather=gather)
         self.due = float("inf")
         exchange.begin()
         if gather:
             self.feed_body()
-
-    def _credential(self, head: RequestHead) -> tuple[SignedRequest | None, Secret | None, bool]:
-        """The token or signature that came, and whether the signature needs the whole body first."""
-        authorization = head.authorization
-        if authorization is None:
-            return None, None, False
-        scheme, _, credential = authorization.partition(b" ")
-        if scheme.lower() == b"bearer":
-            return None, Secret(credential.strip(b" ")), False
-        if not is_sigv4(scheme):
-            raise Unauthenticated("authn.missing", "the Authorization scheme is not supported")
-        raw_headers = tuple(head.raw_headers)
-        unknown = needs_body(raw_headers)
-        return (
-            SignedRequest(
-                method=head.method,
-                raw_target=head.raw_target,
-                raw_headers=raw_headers,
-                body_sha256=EMPTY_SHA256 if unknown and not head.has_body else None,
-            ),
-            None,
-            unknown and head.has_body,
-        )
 
     def feed_body(self) -> None:
         """Hands the body bytes that came early to the exchange."""
@@ -232,7 +216,7 @@ class ClientConnection(asyncio.Protocol):
         """Answers a refusal; a peer that broke the wire rules loses its connection."""
         exchange, self._exchange = self._exchange, None
         close = body_open or isinstance(refused.error, ProtocolError) or (exchange is not None and exchange.closes)
-        reader = PLAIN if self._head is None else reader_of(self._head)
+        reader = PLAIN if exchange is None else reader_of(exchange.head, head_only=exchange.method == "HEAD")
         self.send(refusal(refused, reader, close=close))
         self._over(close=close, body_open=body_open)
 
@@ -242,7 +226,6 @@ class ClientConnection(asyncio.Protocol):
         self._over(close=close, body_open=body_open)
 
     def _over(self, *, close: bool, body_open: bool) -> None:
-        self._head = None
         if close:
             if body_open:
                 self._linger()
@@ -343,12 +326,3 @@ class ClientConnection(asyncio.Protocol):
         if self._identity[0] is not identity:
             self._identity = (identity, b"".join([b"%b: %b\r\n" % pair for pair in identity.upstream_headers]))
         return self._identity[1]
-
-
-def _request_facts(head: RequestHead) -> Facts:
-    facts = {"ztproxy:protocol": "http"}
-    if head.user_agent:
-        facts["aws:useragent"] = head.user_agent.decode("latin-1")
-    if head.referer:
-        facts["aws:referer"] = head.referer.decode("latin-1")
-    return facts

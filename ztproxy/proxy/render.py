@@ -61,14 +61,14 @@ class Reader:
 PLAIN: Final = Reader()
 
 
-def reader_of(head: RequestHead) -> Reader:
+def reader_of(head: RequestHead, *, head_only: bool) -> Reader:
     """The language for answers to this request."""
     accept = (head.first(b"accept") or b"").lower()
     html, json = accept.find(b"text/html"), accept.find(b"json")
     return Reader(
         signed=(head.authorization or b"").startswith(b"AWS4-"),
         html=html >= 0 and (json < 0 or html < json),
-        head_only=head.method == "HEAD",
+        head_only=head_only,
     )
 
 
@@ -108,7 +108,7 @@ def refusal(refused: Refused, reader: Reader, *, close: bool) -> bytes:
     if reader.signed:
         aws_code = error.aws_code or "AccessDeniedException"
         content_type = b"application/json"
-        body = orjson.dumps({"__type": aws_code, "message": text, "requestId": refused.id})
+        body = orjson.dumps({"__type": aws_code, "message": text, "requestId": refused.id}) + b"\n"
         extra = b"x-amzn-errortype: %b\r\nx-amzn-requestid: %b\r\n" % (aws_code.encode(), refused.id.encode())
     elif reader.html:
         content_type = b"text/html; charset=utf-8"

@@ -102,7 +102,8 @@ _LOOKED_AT: Final = {
 }
 _MOST_SPELLINGS: Final = 4096
 
-_request_kinds: dict[bytes, int] = {}
+request_kinds: Final[dict[bytes, int]] = {}
+"""What `request_kind` has answered, by spelling."""
 _answer_drops: dict[bytes, bool] = {}
 
 
@@ -131,11 +132,11 @@ def _kind(name: bytes) -> int:
 
 def request_kind(name: bytes) -> int:
     """What to do with a request field of this name, as it was spelled."""
-    kind = _request_kinds.get(name)
+    kind = request_kinds.get(name)
     if kind is None:
         kind = _kind(name)
-        if len(_request_kinds) < _MOST_SPELLINGS:
-            _request_kinds[name] = kind
+        if len(request_kinds) < _MOST_SPELLINGS:
+            request_kinds[name] = kind
     return kind
 
 

@@ -10,6 +10,7 @@ Source: RFC 9110, RFC 9112 §2-7.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,9 +32,10 @@ from ztproxy.wire.fields import (
     fold,
     is_asserted,
     request_kind,
+    request_kinds,
 )
+from ztproxy.wire.target import LONGEST_TARGET
 
-LONGEST_TARGET: Final = 8 * 1024
 LONGEST_FIELD: Final = 16 * 1024
 LONGEST_HEAD: Final = 32 * 1024
 MOST_FIELDS: Final = 100
@@ -49,6 +51,7 @@ _METHODS: Final = {
     )
 }
 """STRICTER: CONNECT and TRACE have no meaning behind a gate that judges paths."""
+_PLAIN_LINE: Final = re.compile(rb"([A-Z]{3,9}) (/[!-~]*) HTTP/1\.1\r\n")
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _KNOWN_OPTIONS: Final = frozenset((b"close", b"keep-alive"))
 
@@ -174,8 +177,11 @@ def _classify(head: RequestHead, method: bytes) -> None:
         raise ProtocolError("protocol.method", "the method is not supported")
     head.method = name_of_method
     hosts = 0
+    known = request_kinds.get
     for pair in head.raw_headers:
-        kind = request_kind(pair[0])
+        kind = known(pair[0])
+        if kind is None:
+            kind = request_kind(pair[0])
         if kind <= REFERER:
             if kind == DROP:
                 continue
@@ -241,6 +247,18 @@ def _check_old_version(head: RequestHead, version: str) -> None:
     # STRICTER: persistence in HTTP/1.0 is an extension that proxies got wrong for decades (RFC 9112 §C.2.2).
     head.close = True
     head.expect_continue = False
+
+
+def read_line(raw: bytes) -> tuple[str, bytes] | None:
+    """Method and target of a plain HTTP/1.1 request line with its CRLF; None: `read_head` must judge it.
+
+    For a client that repeats its fields to the byte: only the line is new then.
+    """
+    match = _PLAIN_LINE.fullmatch(raw)
+    if match is None or len(raw) > LONGEST_TARGET:
+        return None
+    method = _METHODS.get(match[1])
+    return None if method is None else (method, match[2])
 
 
 def forward_fields(head: RequestHead) -> bytes:

@@ -23,9 +23,12 @@ MOST_RESPONSE_FIELDS: Final = 200
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _NAME_BYTES: Final = bytes(sorted(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
 _FIELD_BYTES: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
-_MOST_NAMES: Final = 4096
+_MOST_LINES: Final = 4096
+_LONGEST_KEPT_LINE: Final = 128
+_NEVER_KEPT: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate", b"location"))
 
-_known_names: set[bytes] = set()
+_known_lines: dict[bytes, bytes] = {}
+"""Lines that upstreams repeat in every answer, and what the client gets for them: checked once."""
 
 
 class Framing(Enum):
@@ -71,25 +74,30 @@ def read_response(raw: bytes, method: str) -> ResponseHead:
     if len(fields) > MOST_RESPONSE_FIELDS:
         raise _bad("too many fields")
     head = ResponseHead(status=int(match[2]), framing=Framing.CLOSE, keep=match[1] == b"1")
+    known = _known_lines
+    lines = head.lines
     chunked = False
     for line in fields:
+        passed = known.get(line)
+        if passed is not None:
+            lines.append(passed)
+            continue
         name, colon, value = line.partition(b":")
-        if name not in _known_names:
-            _learn(name, colon)
+        # A folded line begins with a blank, which no name contains, so obs-fold is refused here too.
+        if not colon or not name or name.translate(None, _NAME_BYTES):
+            raise _bad("a field name is malformed")
+        lower = name.lower()
         if dropped_from_answer(name):
-            chunked = _look_at(head, name.lower(), value.strip(b" \t"), chunked)
-        else:
-            head.lines.append(b"%b: %b\r\n" % (name, value.strip(b" \t")))
+            chunked = _look_at(head, lower, value.strip(b" \t"), chunked)
+            continue
+        passed = b"%b: %b\r\n" % (name, value.strip(b" \t"))
+        lines.append(passed)
+        if len(line) <= _LONGEST_KEPT_LINE and lower not in _NEVER_KEPT:
+            if len(known) >= _MOST_LINES:
+                known.clear()
+            known[line] = passed
     _frame(head, method, chunked, old=match[1] == b"0")
     return head
-
-
-def _learn(name: bytes, colon: bytes) -> None:
-    # A folded line begins with a blank, which no name contains, so obs-fold is refused here too.
-    if not colon or not name or name.translate(None, _NAME_BYTES):
-        raise _bad("a field name is malformed")
-    if len(_known_names) < _MOST_NAMES:
-        _known_names.add(name)
 
 
 def _look_at(head: ResponseHead, name: bytes, value: bytes, chunked: bool) -> bool:
