@@ -304,6 +304,13 @@ def test_a_name_that_leads_to_good_addresses() -> None:
     assert asyncio.run(scene()) == ["127.0.0.1"]
 
 
+def test_how_often_each_kind_is_read(tmp_path: Path) -> None:
+    url = "https://login.example.com"
+    assert FileDocument(path=tmp_path).refresh_s == 5
+    assert UrlDocument(url=url, fetcher=STRICT).refresh_s == 300
+    assert DiscoveredDocument(issuer=url, fetcher=STRICT).refresh_s == 300
+
+
 def test_a_document_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "jwks.json"
     source = FileDocument(path=file)

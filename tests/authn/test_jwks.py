@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from tests.authn.issuer import Issuer, running_issuer, silent
 from tests.authn.tokens import EC, ED, RSA, document, stepped
-from ztproxy.authn.documents import DocumentError, Fetcher, UrlDocument
+from ztproxy.authn.documents import DocumentError, Fetcher, FileDocument, UrlDocument
 from ztproxy.authn.jwks import JwksSource
 from ztproxy.authn.keyset import KeySet
 from ztproxy.errors import Unauthenticated
@@ -29,6 +30,7 @@ class Script:
 
     def __init__(self, answer: bytes | BaseException) -> None:
         self.answer = answer
+        self.refresh_s = 300.0
         self.reads = 0
         self.gate: asyncio.Event | None = None
 
@@ -269,6 +271,24 @@ def test_running_keeps_the_keys_fresh() -> None:
             running.cancel()
 
     scene(play, refresh_s=0.02)
+
+
+def test_a_changed_key_file_is_taken_within_its_own_period(tmp_path: Path) -> None:
+    async def main() -> None:
+        file = tmp_path / "jwks.json"
+        file.write_bytes(document(RSA))
+        async with asyncio.TaskGroup() as group:
+            source = JwksSource(FileDocument(path=file, refresh_s=0.02), spawn=group.create_task)
+            assert (await source.keys("rsa-1")).knows("rsa-1")
+            running = group.create_task(source.run())
+            file.write_bytes(document(EC))
+            async with asyncio.timeout(5):
+                while not (await source.keys(None)).knows("ec-1"):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert not (await source.keys(None)).knows("rsa-1")
+            running.cancel()
+
+    asyncio.run(main())
 
 
 def test_running_outlives_failures_and_starts_no_second_read() -> None:

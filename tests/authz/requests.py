@@ -66,7 +66,9 @@ def request(
             upstream="http://127.0.0.1:9000",
             authenticate=AuthenticationRule(),
         ),
-        ask=Ask(action=action, host="api.example.com", path=path, method="GET", resource="GET/orders/42", facts=ask or {}),
+        ask=Ask(
+            action=action, host="api.example.com", path=path, method="GET", resource="GET/orders/42", facts=ask or {}
+        ),
         resource=resource,
     )
 

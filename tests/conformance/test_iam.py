@@ -22,9 +22,10 @@ import pytest
 
 from tests.authz.requests import AT, request
 from ztproxy.authz import context, match
-from ztproxy.authz.conditions import compile_condition, instant
+from ztproxy.authz.conditions import compile_condition
 from ztproxy.authz.evaluate import evaluate
 from ztproxy.authz.index import build_policy_set
+from ztproxy.authz.operators import instant
 from ztproxy.authz.parse import parse_policy
 from ztproxy.authz.policy import Condition, GrantBinding, GrantMatch, Policy, PolicyKind
 from ztproxy.errors import ConfigError
@@ -45,7 +46,7 @@ LATER_CASES = [case for case in ALL if case["kind"] == "decision" and LATER & se
 NOW = [case for case in ALL if case not in LATER_CASES]
 
 
-def of_kind(kind: str) -> Any:
+def of_kind(kind: str) -> pytest.MarkDecorator:
     chosen = [case for case in NOW if case["kind"] == kind]
     return pytest.mark.parametrize("case", chosen, ids=[case["id"] for case in chosen])
 
@@ -57,7 +58,9 @@ def asked(given: Mapping[str, Any], **more: Any) -> AccessRequest:
         layers[context.layer(key)][key.lower()] = tuple(value) if isinstance(value, list) else value
     functions = layers.pop("request")
     if "aws:currenttime" in functions:
-        more["at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=instant(functions.pop("aws:currenttime")) or 0)
+        more["at"] = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(
+            microseconds=instant(functions.pop("aws:currenttime")) or 0
+        )
     if "aws:multifactorauthage" in functions:
         layers["identity"]["aws:multifactorauthpresent"] = "true"
         signed_in = int(AT.timestamp()) - int(functions.pop("aws:multifactorauthage"))

@@ -61,6 +61,11 @@ class TestAuthority:
         self.path = folder / f"{name}.pem"
         self.path.write_bytes(self._certificate.public_bytes(Encoding.PEM))
 
+    @property
+    def key_pem(self) -> bytes:
+        """The authority's own private key."""
+        return self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
     def issue(
         self,
         common_name: str,

@@ -151,6 +151,7 @@ class House:
         self.upstream = Upstream()
         self.spool = folder / "audit"
         (folder / "secret").write_text(SECRET_KEY)
+        (folder / "secret").chmod(0o600)
         self.configuration = self._configuration()
         change(self.configuration)
         (folder / "policy.json").write_text(json.dumps(self.configuration.pop("policy", POLICY)))
@@ -199,22 +200,26 @@ class House:
     def start(self) -> House:
         """Starts the proxy and waits until it listens."""
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ztproxy", "serve", "-c", str(self.file)],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "stderr.log").open("a"),
-            text=True,
-            env=environment,
-        )
+        with (self.folder / "stderr.log").open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ztproxy", "serve", "-c", str(self.file)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+            )
         assert self.process.stdout is not None
         until = time.monotonic() + 20
+        said = b""
         while len(self.ports) < len(self.configuration["listeners"]):
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, until - time.monotonic()))
-            line = self.process.stdout.readline() if ready else ""
-            if not line:
+            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not data:
                 raise RuntimeError((self.folder / "stderr.log").read_text())
-            address, _, name = line.removeprefix("ztproxy listening on https://").strip().rpartition(" ")
-            self.ports[name.strip("()")] = int(address.rpartition(":")[2])
+            *lines, said = (said + data).split(b"\n")
+            for line in lines:
+                address, _, name = line.decode().removeprefix("ztproxy listening on https://").strip().rpartition(" ")
+                self.ports[name.strip("()")] = int(address.rpartition(":")[2])
         return self
 
     def context(self, leaf: Leaf | None) -> ssl.SSLContext:

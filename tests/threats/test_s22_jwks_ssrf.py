@@ -115,20 +115,32 @@ def test_targets_refused_whoever_names_them(target: str) -> None:
     assert asyncio.run(main()) == [documents.DISCOVERY_PATH]
 
 
-def test_a_name_that_resolves_to_metadata_is_not_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The URL looks fine; its name leads inside."""
-    resolved: list[str] = []
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_a_name_that_resolves_to_a_forbidden_address_is_not_dialled(
+    forbidden: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The URL looks fine; its name leads inside. A loopback listener plays the forbidden address, so that this test
+    dials nothing else even with the defence gone; the other half shows that the listener would have been reached."""
+    dialled: list[object] = []
 
     async def resolve(self: object, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        resolved.append(host)
-        return [
-            ResolveResult(hostname=host, host="169.254.169.254", port=port, family=socket.AF_INET, proto=0, flags=0)
-        ]
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=socket.AF_INET, proto=0, flags=0)]
+
+    async def main() -> None:
+        def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            dialled.append(writer.get_extra_info("peername"))
+            writer.close()
+
+        async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(DocumentError, match="cannot be fetched"):
+                await FETCHER.fetch(f"https://login.example.com:{port}/jwks")
 
     monkeypatch.setattr(ThreadedResolver, "resolve", resolve)
-    with pytest.raises(DocumentError, match="cannot be fetched"):
-        asyncio.run(FETCHER.fetch("https://login.example.com/jwks"))
-    assert resolved == ["login.example.com"]
+    if forbidden:
+        monkeypatch.setattr(documents, "_METADATA", frozenset({"127.0.0.1"}))
+    asyncio.run(main())
+    assert bool(dialled) is not forbidden
 
 
 def test_another_issuers_discovery_is_not_followed() -> None:

@@ -14,8 +14,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from ztproxy.authz import context, explain
-from ztproxy.authz.index import CompiledStatement, Rows, Selection
+from ztproxy.authz.index import Rows, Selection
 from ztproxy.authz.policy import PolicySet
+from ztproxy.authz.statement import CompiledStatement
 from ztproxy.types import AccessRequest, Decision, Effect
 
 _DENIES = 5
@@ -39,7 +40,7 @@ def evaluate(policies: PolicySet, request: AccessRequest) -> Decision:
 
 
 def _evaluate(policies: PolicySet, request: AccessRequest) -> Decision:
-    selection = policies.index.candidates(request).select(request.ask.action)
+    selection = policies.index.settled.selection(request)
     found = selection.rows(request.resource)
     for rows in found:
         for statement in rows.denies:

@@ -11,8 +11,8 @@ from itertools import chain, islice
 from typing import Final
 
 from ztproxy.authz.conditions import CompiledCondition
-from ztproxy.authz.index import CompiledStatement
 from ztproxy.authz.policy import PolicySet
+from ztproxy.authz.statement import CompiledStatement
 from ztproxy.types import AccessRequest, Decision, Effect, NearMiss
 
 MISSES: Final = 5

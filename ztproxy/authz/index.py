@@ -15,128 +15,17 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Final
 
-from ztproxy.authz import context, glob, match
-from ztproxy.authz.conditions import CompiledCondition, Test, compile_condition, form, instant, lookup_in, number
-from ztproxy.authz.policy import EVERYONE, GrantBinding, GrantMatch, Policy, PolicySet, Statement
-from ztproxy.types import AccessRequest, Decision, Effect, Identity, StatementRef
+from ztproxy.authz import glob, match
+from ztproxy.authz.policy import EVERYONE, GrantBinding, GrantMatch, Policy, PolicySet
+from ztproxy.authz.settle import SettledSelections
+from ztproxy.authz.statement import DEPTH, CompiledStatement
+from ztproxy.types import AccessRequest, Identity
 
 _CALLERS: Final = 4096
 """How many (route, caller) pairs are remembered."""
 _ACTIONS: Final = 64
 _FLAT: Final = 24
 """Up to so many statements are simply tried."""
-_DEPTH: Final = 8
-"""Slashes of a resource that its index looks at."""
-
-_TIME_KEYS: Final = frozenset(("aws:currenttime", "aws:epochtime", "aws:multifactorauthage"))
-
-
-class CompiledStatement:
-    """A statement as tests; made once, never changed."""
-
-    __slots__ = (
-        "action",
-        "allow",
-        "conditions",
-        "delegates",
-        "number",
-        "ref",
-        "resource",
-        "source",
-        "template",
-        "tests",
-        "thresholds",
-    )
-
-    def __init__(self, policy: Policy, statement: Statement, number: int, digest: str) -> None:
-        allowing = statement.effect == "Allow"
-        self.number = number
-        self.source = statement
-        self.ref: StatementRef = policy.ref(statement)
-        self.allow = Decision(effect=Effect.ALLOW, deciding=(self.ref,), digest=digest)
-        selected = match.actions(statement.actions)
-        self.action: Callable[[str], bool] = (lambda action: not selected(action)) if statement.not_action else selected
-        self.resource: Callable[[str], bool] | None
-        """None: any resource, or `template` says."""
-        self.template: Test | None
-        self.resource, self.template = _resource(statement, variables=policy.variables, allowing=allowing)
-        self.conditions: tuple[CompiledCondition, ...] = tuple(
-            compile_condition(condition, allow=allowing, variables=policy.variables)
-            for condition in statement.conditions
-        )
-        tests = tuple(compiled.holds for compiled in self.conditions)
-        self.tests: tuple[Test, ...] = tests if self.template is None else (self.template, *tests)
-        """The conditions, after the resource where it has variables."""
-        self.thresholds: tuple[tuple[bool, int], ...] = _thresholds(statement)
-
-    def selects(self, request: AccessRequest) -> bool:
-        """Whether the resource element selects what is asked."""
-        if self.resource is not None and not self.resource(request.resource):
-            return False
-        return self.template is None or self.template(request)
-
-    def holds(self, request: AccessRequest) -> bool:
-        """Whether resource and conditions hold; principal and action have been looked up."""
-        fits = self.resource
-        if fits is not None and not fits(request.resource):
-            return False
-        for test in self.tests:  # noqa: SIM110 - a generator costs more than the tests
-            if not test(request):
-                return False
-        return True
-
-
-def _resource(
-    statement: Statement, *, variables: bool, allowing: bool
-) -> tuple[Callable[[str], bool] | None, Test | None]:
-    patterns = [match.arn(text, variables=variables) for text in statement.resources]
-    static = [pattern for pattern in patterns if pattern.static]
-    templates = tuple(match.arn_template(pattern) for pattern in patterns if not pattern.static)
-    fits = match.arn_like(static)
-    everything = any(not pattern.parts for pattern in patterns)
-    if not statement.not_resource:
-        if everything:
-            return None, None
-        if not templates:
-            return fits, None
-    elif not templates:
-        return (lambda resource: not fits(resource)), None
-    readers = {
-        token.key: context.reader(token.key)
-        for template in templates
-        for token in template.last
-        if isinstance(token, glob.Variable)
-    }
-
-    def selects(request: AccessRequest) -> bool:
-        lookup, resource = lookup_in(readers, request), request.resource
-        return fits(resource) or any(template.matches(resource, lookup) is True for template in templates)
-
-    def spares(request: AccessRequest) -> bool:
-        # An exception that cannot be resolved fails closed: an Allow does not apply, a Deny does.
-        lookup, resource = lookup_in(readers, request), request.resource
-        answers = [fits(resource), *(template.matches(resource, lookup) for template in templates)]
-        if True in answers:
-            return False
-        return None not in answers or not allowing
-
-    return None, spares if statement.not_resource else selects
-
-
-def _thresholds(statement: Statement) -> tuple[tuple[bool, int], ...]:
-    found: list[tuple[bool, int]] = []
-    for condition in statement.conditions:
-        key, shape = condition.key.lower(), form(condition.operator)
-        if key not in _TIME_KEYS or shape is None or shape.operator.family == "null":
-            continue
-        for value in condition.values:
-            since_sign_in = key == "aws:multifactorauthage"
-            when = int((number(value) or 0) * 1_000_000) if since_sign_in else instant(value) or 0
-            found.append((since_sign_in, when))
-            if key != "aws:currenttime":
-                # These keys are whole seconds, so `at most 60` turns when 61 begins.
-                found.append((since_sign_in, when + 1_000_000))
-    return tuple(found)
 
 
 class Rows:
@@ -176,7 +65,7 @@ class Selection:
             return
         gathered: dict[str, list[tuple[str, CompiledStatement]]] = {}
         for part, statement in statements:
-            for key in dict.fromkeys(bucket_keys(statement)):
+            for key in dict.fromkeys(statement.bucket_keys()):
                 gathered.setdefault(key, []).append((part, statement))
         for key, members in gathered.items():
             self._buckets[key] = rows = Rows()
@@ -190,7 +79,7 @@ class Selection:
         get = self._buckets.get
         found = [rows] if (rows := get("")) is not None else []
         position = -1
-        for _ in range(_DEPTH):
+        for _ in range(DEPTH):
             position = resource.find("/", position + 1)
             if position < 0:
                 if (rows := get(resource)) is not None:
@@ -199,23 +88,6 @@ class Selection:
             if (rows := get(resource[:position])) is not None:
                 found.append(rows)
         return found
-
-
-def bucket_keys(statement: CompiledStatement) -> list[str]:
-    """Where a statement is filed: by the whole segments of each resource pattern before its first wildcard."""
-    if statement.source.not_resource:
-        return [""]
-    keys = []
-    for text in statement.source.resources:
-        # Variables are wildcards here whatever the version: a shorter key is always right.
-        pattern = match.arn(text, variables=False)
-        prefix, whole = pattern.literal_prefix
-        prefix, open_, _ = prefix.partition("${")
-        if not whole or open_:
-            prefix = prefix.rpartition("/")[0]
-        segments = prefix.split("/")
-        keys.append("/".join(segments[:_DEPTH]) if len(segments) > _DEPTH else prefix)
-    return keys
 
 
 class Candidates:
@@ -301,7 +173,7 @@ def _spiffe(pattern: str) -> Callable[[str], bool]:
 class PolicyIndex:
     """Everything compiled, and what is remembered of callers; owned by one worker."""
 
-    __slots__ = ("_callers", "_grants", "_recent", "_routes", "digest")
+    __slots__ = ("_callers", "_grants", "_recent", "_routes", "digest", "settled")
 
     def __init__(self, resource: Mapping[str, Policy], identity: Sequence[GrantBinding], digest: str) -> None:
         self.digest: Final = digest
@@ -316,6 +188,7 @@ class PolicyIndex:
         )
         self._callers: dict[tuple[object, ...], Candidates] = {}
         self._recent: dict[int, tuple[Identity, str, Candidates]] = {}
+        self.settled: Final = SettledSelections(self.candidates, Selection)
 
     def candidates(self, request: AccessRequest) -> Candidates:
         """The statements that speak of this caller on this route."""
@@ -330,6 +203,7 @@ class PolicyIndex:
             identity.principals,
             identity.groups,
             identity.subject,
+            identity.issuer,
             identity.kind,
             identity.facts.get("ztproxy:spiffeid"),
         )

@@ -217,7 +217,7 @@ def normal(token: str) -> str:
 
 
 def principal_token(kind: str, value: str, *, account: str | None) -> str:
-    """The token of one principal in a policy; `account` is the route's own, whose identity providers alone are known here.
+    """The token of one principal in a policy; `account` is the route's own, whose providers alone are known.
 
     Raises: `ValueError` for what can name nobody.
     """

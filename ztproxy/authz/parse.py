@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final, get_args
 
 from ztproxy.authz import context, glob, match
-from ztproxy.authz.conditions import FORMS, Form, check_value, form, variables_of
 from ztproxy.authz.document import Listing, Mapping, Node, Scalar, compose
+from ztproxy.authz.operators import FORMS, Form, check_value, form, variables_of
 from ztproxy.authz.policy import EVERYONE, Condition, Policy, PolicyKind, Statement, StatementEffect, Version
 from ztproxy.errors import ConfigError, Problem
 
@@ -227,8 +227,8 @@ class _Reader:
             for kind, values in kinds.items():
                 for item, text in self._texts(values, "a principal"):
                     self._token(tokens, item, kind, text)
-        elif (name := self._text(node, "a principal")) is not None and name != EVERYONE:
-            self._wrong(node, f'`{name}` needs its type, such as {{"AWS": ...}} or {{"Federated": ...}}')
+        elif (whole := self._text(node, "a principal")) is not None and whole != EVERYONE:
+            self._wrong(node, f'`{whole}` needs its type, such as {{"AWS": ...}} or {{"Federated": ...}}')
         else:
             tokens.append(EVERYONE)
         if negated and EVERYONE in tokens:

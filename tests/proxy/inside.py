@@ -1,0 +1,206 @@
+"""The whole proxy in a thread of this process, on either event loop, with a route for every kind of limit."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from tests.fakes.pki import Leaf
+from tests.fakes.proxy import Answer, Connection, House
+from tests.fakes.upstream import echo
+from ztproxy.app import App, plan
+from ztproxy.config import load
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+ANYONE = {
+    "Version": "2012-10-17",
+    "Statement": {
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": "execute-api:Invoke",
+        "Resource": "*",
+    },
+}
+
+
+def _route(name: str, port: int, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "host": f"{name}.test",
+        "authenticate": "none",
+        "policy": "anyone.json",
+        "upstream": {"url": f"http://127.0.0.1:{port}"},
+        **more,
+    }
+
+
+def closed_port() -> int:
+    """A loopback port on which nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
+
+
+class InsideHouse(House):
+    """A `House` whose proxy runs in a thread; stays up for many tests."""
+
+    def __init__(self, folder: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+        self._loop_factory = loop_factory
+        self._connections: list[Connection] = []
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        (folder / "anyone.json").write_text(json.dumps(ANYONE))
+        super().__init__(folder, change=self._more)
+
+    def _more(self, configuration: dict[str, Any]) -> None:
+        (edge,) = configuration["listeners"]
+        port = self.upstream.port
+        configuration["listeners"] += [
+            {**edge, "name": "hasty", "timeouts": {"pre_auth_s": 0.5, "idle_s": 0.5}},
+            {**edge, "name": "behind", "proxy_protocol": {"mode": "required", "trusted": ["127.0.0.1/32"]}},
+            {**edge, "name": "astray", "proxy_protocol": {"mode": "required", "trusted": ["10.0.0.0/8"]}},
+        ]
+        configuration["routes"] += [
+            _route("open", port, timeouts={"response_s": 20}),
+            _route("small", port, limits={"body_bytes": 1000}),
+            _route("quick", port, timeouts={"response_s": 0.4}),
+            _route("brief", port, timeouts={"response_s": 20, "total_s": 0.6}),
+            _route("sealed", port, audit="required"),
+            _route("dead", closed_port()),
+            _route("one", port, upstream={"url": f"http://127.0.0.1:{port}", "pool": {"max_connections": 1}}),
+        ]
+
+    def start(self) -> InsideHouse:
+        """Starts the proxy and waits until it listens."""
+        ready = threading.Event()
+        app = App(plan(load(self.file)))
+
+        def listening(started: App) -> None:
+            self.ports = {name: port for name, _, port in started.addresses}
+            self.loop = asyncio.get_running_loop()
+            ready.set()
+
+        def run() -> None:
+            try:
+                with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+                    runner.run(app.run(listening))
+            except BaseException as failure:
+                self._failure = failure
+            finally:
+                ready.set()
+
+        self.app = app
+        self._thread = threading.Thread(target=run, name="proxy", daemon=True)
+        self._thread.start()
+        assert ready.wait(20)
+        if self._failure is not None:
+            raise self._failure
+        return self
+
+    def stop(self) -> int:
+        """Drains and ends the proxy; raises what it ended with."""
+        thread, self._thread = self._thread, None
+        assert thread is not None
+        self.loop.call_soon_threadsafe(self.app.stop)
+        thread.join(40)
+        gc.unfreeze()  # what the proxy froze for its own life would outlive it here
+        assert not thread.is_alive()
+        if self._failure is not None:
+            raise self._failure
+        return 0
+
+    def connect(
+        self, leaf: Leaf | None = None, *, name: str = "localhost", listener: str = "edge", preamble: bytes = b""
+    ) -> Connection:
+        """As ever, and closed with the test."""
+        connection = super().connect(leaf, name=name, listener=listener, preamble=preamble)
+        self._connections.append(connection)
+        return connection
+
+    def anonymous(self) -> Connection:
+        """As ever, and closed with the test."""
+        connection = super().anonymous()
+        self._connections.append(connection)
+        return connection
+
+    def reset(self) -> None:
+        """Between two tests: nobody connected, an honest upstream, nothing received."""
+        while self._connections:
+            self._connections.pop().close()
+        self.upstream.answer = echo
+        self.upstream.requests.clear()
+
+    def close(self) -> None:
+        """Ends everything that still runs."""
+        self.reset()
+        if self._thread is not None:
+            self.stop()
+        super().close()
+
+    def get(self, path: str = "/", *fields: str, host: str = "open.test") -> Answer:
+        """One GET on a connection of its own."""
+        connection = self.connect()
+        return connection.send(head("GET", path, *fields, host=host)).answer()
+
+    def of(self, answer: Answer) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """What was recorded of an answered request: the decision, and the end where a grant was given."""
+        return self.recorded(answer.value("x-ztproxy-id") or "")
+
+    def recorded(self, attempt: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The one decision of an attempt, and its one end if it has one."""
+        until = time.monotonic() + 5
+        while True:
+            found = [record for record in self.records() if record.get("id") == attempt]
+            decided = [record for record in found if record["event"] == "access.decided"]
+            ended = [record for record in found if record["event"] == "access.ended"]
+            complete = decided and (ended or decided[0]["code"] != "allowed")
+            if complete or time.monotonic() > until:
+                break
+            time.sleep(0.01)
+        assert len(decided) == 1, found
+        assert len(ended) == (decided[0]["code"] == "allowed"), found
+        return decided[0], ended[0] if ended else None
+
+    def last_end(self, path: str) -> dict[str, Any]:
+        """The end of the one granted request to this path, whose client saw no answer."""
+        until = time.monotonic() + 5
+        decided: list[dict[str, Any]] = []
+        while not decided and time.monotonic() < until:
+            decided = [record for record in self.records("access.decided") if record["path"] == path]
+            time.sleep(0.01)
+        (one,) = decided
+        ended = self.recorded(one["id"])[1]
+        assert ended is not None
+        return ended
+
+
+def head(method: str, path: str, *fields: str, host: str = "open.test", version: str = "1.1") -> bytes:
+    """The head of a request."""
+    return "\r\n".join((f"{method} {path} HTTP/{version}", f"Host: {host}", *fields, "", "")).encode()
+
+
+def chunks(*pieces: bytes) -> bytes:
+    """A chunked body."""
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+
+
+def soon(condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
+    """Whether it comes true in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.005)
+    return True
