@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic, perf_counter_ns, time
-from typing import Final
+from typing import Final, NamedTuple
 
 from orjson import Fragment
 
@@ -71,8 +71,7 @@ class Refused(ZtproxyError):
         self.reasons: Final = reasons
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(NamedTuple):
     """The right to one upstream exchange; made here alone, and closed exactly once by whoever holds it."""
 
     request: AccessRequest
@@ -148,10 +147,10 @@ class Gate:
             if route is None:
                 raise NoRoute("route.none", "no route answers for this host and path")
             resource = f"{route.arn}/{resource}"
-            identity = await self._chain.identify(route.authenticate, evidence, network, at)
-            request = AccessRequest(
-                id=request_id, at=at, network=network, identity=identity, route=route, ask=ask, resource=resource
-            )
+            identity = self._chain.standing(route.authenticate, evidence, at)
+            if identity is None:
+                identity = await self._chain.identify(route.authenticate, evidence, network, at)
+            request = AccessRequest(request_id, at, network, identity, route, ask, resource)
             decision = evaluate(self._policies, request)
             if decision.effect is not Effect.ALLOW:
                 raise _denied(decision)
@@ -172,15 +171,7 @@ class Gate:
         seconds = min(route.limits.total_s, (identity.expires_at - at).total_seconds())
         if decision.ttl_s is not None and decision.ttl_s < seconds:
             seconds = decision.ttl_s
-        return Grant(
-            request=request,
-            decision=decision,
-            lease=None,
-            deadline=monotonic() + seconds,
-            meter=Meter(),
-            started_ns=started_ns,
-            gate=self,
-        )
+        return Grant(request, decision, None, monotonic() + seconds, Meter(), started_ns, self)
 
     def reject(self, network: NetworkContext, error: AccessError, ask: Ask | None = None) -> Refused:
         """Records an attempt that never became an ask, and what to answer."""

@@ -2,7 +2,8 @@
 
 Order of birth in one request: `NetworkContext` (per connection), `Evidence` and `Ask` (the protocol
 shell), `Identity` (`authn/`), `AccessRequest` (the gate), `Decision` (`authz/`), `Grant` (the gate
-alone; see `gate.py`). Collections are tuples, frozensets and read-only mappings.
+alone; see `gate.py`). Collections are tuples, frozensets and read-only mappings. What is made for every request is a
+`NamedTuple`, a quarter of a frozen dataclass's price (`docs/adr/0007-per-request-nouns.md`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 Facts = Mapping[str, str | tuple[str, ...]]
 """Condition keys and their values. Keys are lower case (`aws:sourceip`); a tuple is a multivalued key."""
@@ -95,8 +96,7 @@ class Evidence:
     signed: SignedRequest | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(NamedTuple):
     """A wish in IAM terms, before its route is known."""
 
     action: str
@@ -107,7 +107,7 @@ class Ask:
     method: str
     resource: str
     """What follows the route's own ARN: `GET/orders/42`."""
-    facts: Facts = field(default_factory=lambda: NO_FACTS)
+    facts: Facts = NO_FACTS
     """Request-level condition keys: `aws:useragent`, `aws:referer`, `ztproxy:protocol`."""
 
 
@@ -181,8 +181,7 @@ class Route:
     limits: RouteLimits = field(default_factory=RouteLimits)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccessRequest:
+class AccessRequest(NamedTuple):
     """Everything a policy may look at, built once; the same object is judged, recorded and forwarded."""
 
     id: str

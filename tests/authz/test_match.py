@@ -9,7 +9,9 @@ from ztproxy.authz import match
 ORDER = "arn:aws:execute-api:eu-west-1:111122223333:orders/prod/GET/orders/1"
 
 
-@pytest.mark.parametrize("pattern", ["*", "execute-api:*", "execute-api:inv?ke", "s3:Get*", "rds-db:Connect", "ztproxy:KillSession"])
+@pytest.mark.parametrize(
+    "pattern", ["*", "execute-api:*", "execute-api:inv?ke", "s3:Get*", "rds-db:Connect", "ztproxy:KillSession"]
+)
 def test_good_actions(pattern: str) -> None:
     assert match.check_action(pattern) is None
 
@@ -72,7 +74,9 @@ def test_arns(pattern: str, subject: str, fits: bool) -> None:
 
 
 def test_several_patterns_of_one_shape() -> None:
-    both = match.arn_like([match.arn("arn:aws:a:b:c:x*", variables=True), match.arn("arn:aws:a:b:c:y*", variables=True)])
+    both = match.arn_like(
+        [match.arn("arn:aws:a:b:c:x*", variables=True), match.arn("arn:aws:a:b:c:y*", variables=True)]
+    )
     assert both("arn:aws:a:b:c:xx")
     assert both("arn:aws:a:b:c:yy")
     assert not both("arn:aws:a:b:c:zz")

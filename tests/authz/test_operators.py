@@ -154,7 +154,10 @@ def test_policy_values_that_can() -> None:
 
 def test_which_values_have_variables() -> None:
     row = OPERATORS["StringLike"]
-    assert [one.key for one in operators.variables_of(row, "${aws:a}*${aws:b, 'c'}", variables=True)] == ["aws:a", "aws:b"]
+    assert [one.key for one in operators.variables_of(row, "${aws:a}*${aws:b, 'c'}", variables=True)] == [
+        "aws:a",
+        "aws:b",
+    ]
     assert operators.variables_of(row, "${aws:a}", variables=False) == ()
     assert operators.variables_of(OPERATORS["Bool"], "${aws:a}", variables=True) == ()
 

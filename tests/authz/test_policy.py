@@ -16,7 +16,9 @@ def test_variables_belong_to_the_newer_version() -> None:
 
 def test_a_statement_has_a_place() -> None:
     one = policy(statement(Sid="Read"))
-    assert one.ref(one.statements[0]) == StatementRef(source="resource.json", line=1, sid="Read", policy_kind="resource")
+    assert one.ref(one.statements[0]) == StatementRef(
+        source="resource.json", line=1, sid="Read", policy_kind="resource"
+    )
 
 
 @pytest.mark.parametrize(

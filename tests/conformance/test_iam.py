@@ -168,7 +168,7 @@ def test_every_case_is_run_or_waits_for_a_named_layer() -> None:
     assert all(LATER & set(case["policies"]) for case in LATER_CASES)
 
 
-KNOWN = {"permissive.json": (186, 3), "shapes.json": (37, 10), "evaluation.json": (34, 3)}
+KNOWN = {"permissive.json": (186, 3), "shapes.json": (37, 10), "evaluation.json": (35, 3)}
 """How many cases a file holds, and how many of them wait."""
 
 

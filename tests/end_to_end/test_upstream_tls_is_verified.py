@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,10 +12,19 @@ from typing import Any
 import pytest
 
 from tests.fakes.pki import CLIENT, SERVER, Leaf, TestAuthority
-from tests.fakes.upstream import Upstream
+from tests.fakes.upstream import Received, Upstream
 from tests.fakes.watch import WatchedHouse, served
 
 NAME = "orders.internal"
+
+
+class Plain(Upstream):
+    """A server without TLS: it answers a handshake as it answers every other nonsense."""
+
+    def _read(self, connection: socket.socket, buffer: bytes, number: int) -> tuple[Received | None, bytes]:
+        self.hello = connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        return None, b""
 
 
 class World:
@@ -39,7 +49,7 @@ class World:
             if ask_us:
                 context.verify_mode = ssl.CERT_REQUIRED
                 context.load_verify_locations(self.internal.path)
-        upstream = self.upstreams[name] = Upstream(tls=context)
+        upstream = self.upstreams[name] = Plain() if leaf is None else Upstream(tls=context)
         self.stack.callback(upstream.close)
         told = {"ca": f"file:{self.internal.path}", "server_name": NAME, **tls}
         self.routes[name] = {

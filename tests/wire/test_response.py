@@ -19,7 +19,7 @@ OK = b"HTTP/1.1 200 OK"
 def test_counted() -> None:
     head = read_response(raw(OK, b"Server: up", b"Content-Length: 5", b"Set-Cookie:  a=b \t"), "GET")
     assert (head.status, head.framing, head.length, head.keep) == (200, Framing.COUNTED, 5, True)
-    assert head.lines == [b"Server: up\r\n", b"Set-Cookie: a=b\r\n"]
+    assert head.fields == b"Server: up\r\nSet-Cookie: a=b\r\n"
 
 
 @pytest.mark.parametrize(
@@ -82,11 +82,27 @@ def test_refuses(data: bytes) -> None:
 def test_memory_of_lines_is_bounded_and_holds_no_cookie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response, "_MOST_LINES", 2)
     monkeypatch.setattr(response, "_known_lines", {})
+    monkeypatch.setattr(response, "_known_heads", {})
     answer = raw(OK, b"Set-Cookie: s=1", b"Long: " + b"x" * 200, b"A:1", b"B: 2 ", b"C: 3")
     for _ in range(2):
-        assert read_response(answer, "GET").lines[2:] == [b"A: 1\r\n", b"B: 2\r\n", b"C: 3\r\n"]
+        assert read_response(answer, "GET").fields.endswith(b"A: 1\r\nB: 2\r\nC: 3\r\n")
     assert len(response._known_lines) <= 2
     assert not any(b"s=1" in line for line in response._known_lines)
+
+
+def test_a_head_that_repeats_is_read_once_and_never_for_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(response, "_MOST_HEADS", 1)
+    monkeypatch.setattr(response, "_known_heads", {})
+    answer, other = raw(OK, b"Server: up", b"Content-Length: 5"), raw(OK, b"Server: up", b"Content-Length: 6")
+    first, second, third = (read_response(answer, "GET") for _ in range(3))
+    assert first == second
+    assert second is third
+    assert read_response(answer, "HEAD").framing is Framing.NONE
+    assert read_response(other, "GET").length == 6
+    assert list(response._known_heads) == [other]
+    cookie = raw(OK, b"Set-Cookie: s=1", b"Content-Length: 5")
+    assert read_response(cookie, "GET") is not read_response(cookie, "GET")
+    assert cookie not in response._known_heads
 
 
 @given(st.binary(max_size=100))
@@ -96,4 +112,4 @@ def test_garbage_ends_in_a_verdict(noise: bytes) -> None:
             head = read_response(data, "GET")
         except UpstreamError:
             continue
-        assert not set(b"".join(head.lines)) & {0, 11, 12, 127}
+        assert not set(head.fields) & {0, 11, 12, 127}

@@ -154,22 +154,20 @@ class Sealer:
         """
         if len(body) > BODY_BYTES_MAX or body[:1] != b"{" or b"\n" in body:
             raise ValueError("a record body is one canonical JSON object of at most 1 MiB")
-        return self._next(body)
-
-    def _next(self, body: bytes) -> bytes:
         prev = self.head
-        seq = self.seq + 1
-        head = sha256(self._prefix % (seq, prev, body)).hexdigest().encode()
-        self.seq = seq
-        self.head = head
+        self.seq = seq = self.seq + 1
+        self.head = head = sha256(self._prefix % (seq, prev, body)).hexdigest().encode()
         return self._frame % (body, head, prev, seq)
 
     def follows(self, line: bytes) -> bool:
         """Whether the line (without its newline) is the next one; moves on only if so."""
         seq, head = self.seq, self.head
         tail = _FIXED_TAIL + len(self.chain) + len(b"%d" % (seq + 1))
-        if self._next(line[len(_HEAD) : -tail])[:-1] == line:
-            return True
+        try:
+            if self.seal(line[len(_HEAD) : -tail])[:-1] == line:
+                return True
+        except ValueError:
+            return False
         self.seq, self.head = seq, head
         return False
 

@@ -68,6 +68,17 @@ class AuthenticationChain:
         self._proven: Final[dict[int, tuple[Evidence, AuthenticationRule, Confirming, Identity]]] = {}
         self._finished: Final[dict[int, tuple[Identity, Identity | None, Identity]]] = {}
 
+    def standing(self, rule: AuthenticationRule, evidence: Evidence, now: datetime) -> Identity | None:
+        """The identity this very evidence has proven before under this rule, if every proof still holds."""
+        proven = self._proven.get(id(evidence))
+        # INVARIANT: an entry holds its evidence, so the id is not that of a later one. Keys and time are asked again.
+        if proven is None or proven[0] is not evidence or proven[1] is not rule:
+            return None
+        if proven[2].confirms(evidence, now) and now < proven[3].expires_at:
+            return proven[3]
+        del self._proven[id(evidence)]
+        return None
+
     async def identify(
         self, rule: AuthenticationRule, evidence: Evidence, network: NetworkContext, now: datetime
     ) -> Identity:
@@ -77,12 +88,6 @@ class AuthenticationChain:
         """
         if rule.anonymous:
             return anonymous(now)
-        proven = self._proven.get(id(evidence))
-        # INVARIANT: an entry holds its evidence, so the id is not that of a later one. Keys and time are asked again.
-        if proven is not None and proven[0] is evidence and proven[1] is rule:
-            if proven[2].confirms(evidence, now) and now < proven[3].expires_at:
-                return proven[3]
-            del self._proven[id(evidence)]
         certificate = credential = authenticator = None
         name = ""
         if evidence.certificate is not None and self._certificate is not None:

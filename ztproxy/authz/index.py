@@ -222,13 +222,9 @@ class PolicyIndex:
         caller = match.caller(() if identity.kind == "anonymous" else identity.principals)
         index = self._routes.get(route)
         found = index.for_caller(caller) if index else []
-        seen: set[int] = set()
         for wanted, statements in self._grants:
             if grant_matches(wanted, identity, caller):
-                for statement in statements:
-                    if statement.number not in seen:
-                        seen.add(statement.number)
-                        found.append((_part(statement, "identity"), statement))
+                found.extend((_part(statement, "identity"), statement) for statement in statements)
         return found
 
     def of_route(self, route: str) -> tuple[CompiledStatement, ...]:

@@ -238,14 +238,14 @@ class Exchange:
     def interim(self, head: ResponseHead) -> None:
         """Passes a 1xx on; `100 Continue` was answered by ourselves."""
         if head.status != 100 and self.head.minor == 1:
-            self._client.send(b"".join((STATUS_LINES[head.status], *head.lines, b"\r\n")))
+            self._client.send(b"".join((STATUS_LINES[head.status], head.fields, b"\r\n")))
 
     def answer(self, head: ResponseHead, body: bytes, *, last: bool) -> None:
         """Passes the head of the answer on, with the body bytes that came along."""
         grant = self.grant
         assert grant is not None
         self._status = head.status
-        parts = [STATUS_LINES[head.status], *head.lines]
+        parts = [STATUS_LINES[head.status], head.fields]
         framing = head.framing
         if framing is Framing.CHUNKED or framing is Framing.CLOSE:
             if self.head.minor == 1:

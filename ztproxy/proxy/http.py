@@ -183,14 +183,7 @@ class ClientConnection(asyncio.Protocol):
         except AccessError as error:
             self._reject(error)
             return
-        ask = Ask(
-            action=_ACTION,
-            host=block.host,
-            path=target.path,
-            method=method,
-            resource=method + target.path,
-            facts=block.facts,
-        )
+        ask = Ask(_ACTION, block.host, target.path, method, method + target.path, block.facts)
         gather = block.hashed_by_body
         evidence = block.evidence(method, raw_target, EMPTY_SHA256 if gather and not block.head.has_body else None)
         gather = gather and block.head.has_body

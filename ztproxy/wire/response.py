@@ -10,7 +10,7 @@ Source: RFC 9112 §4, §6.3.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -27,6 +27,10 @@ _MOST_LINES: Final = 4096
 _LONGEST_KEPT_LINE: Final = 128
 _NEVER_KEPT: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate", b"location"))
 
+_MOST_HEADS: Final = 256
+
+_known_heads: dict[bytes, ResponseHead] = {}
+"""Heads that came before to the byte and hold only known lines: a busy upstream repeats them within a second."""
 _known_lines: dict[bytes, bytes] = {}
 """Lines that upstreams repeat in every answer, and what the client gets for them: checked once."""
 
@@ -42,7 +46,7 @@ class Framing(Enum):
 
 @dataclass(slots=True, kw_only=True)
 class ResponseHead:
-    """One response head, checked."""
+    """One response head, checked; never changed once it is read."""
 
     status: int
     framing: Framing
@@ -52,8 +56,8 @@ class ResponseHead:
     """Content-Length as sent, which an answer to HEAD carries without a body."""
     keep: bool = True
     """Whether the upstream means to keep the connection."""
-    lines: list[bytes] = field(default_factory=list)
-    """Fields that go on to the client, each serialised with its CRLF."""
+    fields: bytes = b""
+    """Fields that go on to the client, serialised with their CRLFs."""
 
 
 def _bad(why: str) -> UpstreamError:
@@ -65,6 +69,9 @@ def read_response(raw: bytes, method: str) -> ResponseHead:
 
     Raises: `UpstreamError`.
     """
+    known_head = _known_heads.get(raw)
+    if known_head is not None and method != "HEAD":
+        return known_head
     if raw.translate(None, _FIELD_BYTES) != b"\r\n" * raw.count(b"\r\n"):
         raise _bad("a control byte, or a bare CR or LF")
     status_line, *fields = raw[:-4].split(b"\r\n")
@@ -75,8 +82,9 @@ def read_response(raw: bytes, method: str) -> ResponseHead:
         raise _bad("too many fields")
     head = ResponseHead(status=int(match[2]), framing=Framing.CLOSE, keep=match[1] == b"1")
     known = _known_lines
-    lines = head.lines
+    lines: list[bytes] = []
     chunked = False
+    repeated = method != "HEAD"
     for line in fields:
         passed = known.get(line)
         if passed is not None:
@@ -90,13 +98,19 @@ def read_response(raw: bytes, method: str) -> ResponseHead:
         if dropped_from_answer(name):
             chunked = _look_at(head, lower, value.strip(b" \t"), chunked)
             continue
+        repeated = False
         passed = b"%b: %b\r\n" % (name, value.strip(b" \t"))
         lines.append(passed)
         if len(line) <= _LONGEST_KEPT_LINE and lower not in _NEVER_KEPT:
             if len(known) >= _MOST_LINES:
                 known.clear()
             known[line] = passed
+    head.fields = b"".join(lines)
     _frame(head, method, chunked, old=match[1] == b"0")
+    if repeated:
+        if len(_known_heads) >= _MOST_HEADS:
+            _known_heads.clear()
+        _known_heads[raw] = head
     return head
 
 
