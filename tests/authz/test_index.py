@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -54,7 +55,7 @@ def test_statements_are_found_by_principal() -> None:
     ],
 )
 def test_not_principal(principals: tuple[str, ...], kind: str, parts: list[str]) -> None:
-    nobody = {"NotPrincipal": {"AWS": USER.removeprefix("AWS:")}}
+    nobody: dict[str, Any] = {"NotPrincipal": {"AWS": USER.removeprefix("AWS:")}}
     set_ = policies([statement(**nobody), statement("Deny", **nobody)])
     assert [part for part, _ in found(set_, request(principals=principals, kind=kind))] == parts
 

@@ -12,6 +12,7 @@ place in a record: `event_body` refuses it, and the tests hold the other builder
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import Enum
@@ -30,6 +31,9 @@ ALLOWED: Final = "allowed"
 """Code of an `access.decided` that let the request through."""
 COMPLETED: Final = "completed"
 """Code of an `access.ended` where everything was delivered."""
+
+_PLAIN: Final = re.compile(r"[A-Za-z0-9:/.\[\]_-]*", re.ASCII)
+"""Text that is its own JSON string."""
 
 TEXT_MAX: Final = 1024
 TARGET_MAX: Final = 8192
@@ -248,7 +252,7 @@ class AllowedPattern:
     Where the same caller asks again on the same connection, only six values change; the rest is serialised once.
     """
 
-    __slots__ = ("_action", "_arguments", "_text")
+    __slots__ = ("_arguments", "_parts")
 
     def __init__(
         self,
@@ -260,7 +264,6 @@ class AllowedPattern:
         decision: Decision,
         generation: int,
     ) -> None:
-        self._action: Final = action
         self._arguments: Final[dict[str, Any]] = {
             "network": network,
             "identity": identity,
@@ -271,12 +274,11 @@ class AllowedPattern:
             "code": ALLOWED,
         }
         text = decided(
-            request_id="\0id", at_ms=0, method="\0m", host="\0h", path="\0p", resource="\0r", **self._arguments
-        )
-        pattern = text.decode().replace("%", "%%").replace('"at":0,', '"at":%d,', 1)
-        for mark in ("h", "id", "m", "p", "r"):  # in canonical order of their keys
-            pattern = pattern.replace(f'"\\u0000{mark}"', '"%s"', 1)
-        self._text: Final = pattern
+            request_id="\0", at_ms=0, method="\0", host="\0", path="\0", resource="\0", **self._arguments
+        ).decode()
+        before, rest = text.split('"at":0,', 1)
+        host, request_id, method, path, resource, after = rest.split("\\u0000")
+        self._parts: Final = (before + '"at":', "," + host, request_id, method, path, resource, after)
 
     def body(self, *, request_id: str, at_ms: int, method: str, host: str, path: str, resource: str) -> bytes:
         """The body, byte for byte as `decided` makes it."""
@@ -295,7 +297,11 @@ class AllowedPattern:
                 resource=resource,
                 **self._arguments,
             )
-        return (self._text % (at_ms, host, request_id, method, path, resource)).encode()
+        before, to_host, to_id, to_method, to_path, to_resource, after = self._parts
+        return (
+            f"{before}{at_ms}{to_host}{host}{to_id}{request_id}{to_method}{method}"
+            f"{to_path}{path}{to_resource}{resource}{after}"
+        ).encode()
 
 
 def ended(
@@ -311,21 +317,27 @@ def ended(
     detail: str = "",
 ) -> bytes:
     """The body of `access.ended`: one per grant, under the id of its decision; `code` is `COMPLETED` or an error's."""
-    return _body(
-        {
-            "at": at_ms,
-            "bytes_in": bytes_in,
-            "bytes_out": bytes_out,
-            "code": code,
-            "detail": bounded(detail) if detail else "",
-            "duration_us": duration_us,
-            "event": "access.ended",
-            "id": request_id,
-            "status": status,
-            "upstream": upstream,
-            "v": SCHEMA,
-        }
-    )
+    if detail or upstream is None or not _PLAIN.fullmatch(upstream) or not _PLAIN.fullmatch(request_id):
+        return _body(
+            {
+                "at": at_ms,
+                "bytes_in": bytes_in,
+                "bytes_out": bytes_out,
+                "code": code,
+                "detail": bounded(detail) if detail else "",
+                "duration_us": duration_us,
+                "event": "access.ended",
+                "id": request_id,
+                "status": status,
+                "upstream": upstream,
+                "v": SCHEMA,
+            }
+        )
+    return (
+        f'{{"at":{at_ms},"bytes_in":{bytes_in},"bytes_out":{bytes_out},"code":"{code}","detail":"",'
+        f'"duration_us":{duration_us},"event":"access.ended","id":"{request_id}","status":{status},'
+        f'"upstream":"{upstream}","v":{SCHEMA}}}'
+    ).encode()
 
 
 def failed_connection(

@@ -40,9 +40,8 @@ def near_misses(policies: PolicySet, request: AccessRequest) -> tuple[tuple[Near
             if miss is not None and statement.source.effect == "Allow":
                 found.append((nearness, failed, statement.number, miss))
     if len(found) < MISSES:
-        others = (one for one in index.of_route(request.route.name) if one.number not in candidates.numbers)
-        for statement in islice(others, _LOOKED_AT):
-            if statement.source.effect == "Allow":
+        for statement in islice(index.of_route(request.route.name), _LOOKED_AT):
+            if statement.source.effect == "Allow" and statement.number not in candidates.numbers:
                 callers = request.identity.principals or ("anonymous",)
                 miss = _miss(statement, "Principal", statement.source.principals, callers)
                 found.append((3, 0, statement.number, miss))

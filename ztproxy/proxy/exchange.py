@@ -113,7 +113,8 @@ class Exchange:
         try:
             self.grant = grant = await client.door.gate.admit(client.network, self._evidence, self._ask)
             self._check_body(grant)
-            upstream = await client.door.upstreams[grant.request.route.name].open(grant)
+            pool = client.door.upstreams[grant.request.route.name]
+            upstream = pool.idle(grant) or await pool.fresh(grant)
         except Refused as refused:
             client.refuse(refused, body_open=self.body_open)
         except AccessError as error:
@@ -257,14 +258,12 @@ class Exchange:
             self.closes = True
             parts.append(b"Connection: close\r\n")
         parts.append(b"X-Ztproxy-Id: %b\r\n\r\n" % grant.id.encode())
-        self._touch(grant)
         self._deliver(parts, grant, body, last)
 
     def answer_body(self, body: bytes, *, last: bool) -> None:
         """Passes further body bytes on."""
         grant = self.grant
         assert grant is not None
-        self._touch(grant)
         self._deliver([], grant, body, last)
 
     def _deliver(self, parts: list[bytes], grant: Grant, body: bytes, last: bool) -> None:
@@ -275,6 +274,8 @@ class Exchange:
             if self._answer_chunked:
                 parts.append(LAST_CHUNK)
             self._complete(grant)
+        else:
+            self._touch(grant)
         client = self._client
         client.send(b"".join(parts))
         if last:

@@ -88,21 +88,26 @@ class Upstream:
         self._dialling = 0
         self._waiting: Final[deque[asyncio.Future[UpstreamConnection | None]]] = deque()
 
-    async def open(self, grant: Grant) -> UpstreamConnection:
-        """A connection for this grant; finishes without suspending when one is idle.
-
-        Raises: `UpstreamError`, `Overloaded`.
-        """
-        if grant.request.route.name != self.target.route or grant.meter.closed:
-            raise Internal("internal", "the grant is not for this upstream")
+    def idle(self, grant: Grant) -> UpstreamConnection | None:
+        """A connection for this grant that rests in the pool, the one used last first."""
+        self._check(grant)
         while self._idle:
             connection = self._idle.pop()
             if not connection.transport.is_closing():
                 return connection
-        return await self.fresh(grant)
+        return None
+
+    def _check(self, grant: Grant) -> None:
+        # INVARIANT: only a live grant for this very route opens anything here (S13).
+        if grant.request.route.name != self.target.route or grant.meter.closed:
+            raise Internal("internal", "the grant is not for this upstream")
 
     async def fresh(self, grant: Grant) -> UpstreamConnection:
-        """A new connection, or the next one given back when the upstream is at its limit."""
+        """A new connection, or the next one given back when the upstream is at its limit.
+
+        Raises: `UpstreamError`, `Overloaded`.
+        """
+        self._check(grant)
         if len(self._all) + self._dialling >= self.target.max_connections:
             lent = await self._queue()
             if lent is not None:
