@@ -239,19 +239,31 @@ class App:
         Raises: `AuditUnavailable` when the spool cannot be opened, `OSError` when an address cannot be bound.
         """
         config = self._plan.config
+        loop = asyncio.get_running_loop()
         recorder = Recorder(config.audit.spool, segment_bytes=config.audit.segment_bytes)
         recorder.open()
+        listeners: list[Listener] = []
         try:
+            for _, binding, _ in self._plan.listeners:
+                listeners.append(Listener(binding, loop))
             async with asyncio.TaskGroup() as group:
-                await self._serve(group, recorder, ready)
+                await self._serve(group, recorder, listeners, ready)
                 for task in self._tasks:
                     task.cancel()
             with suppress(AuditUnavailable):  # a full disk must not keep the house from closing
                 recorder.append(_lifecycle("process.stopped"))
         finally:
+            for listener in listeners:
+                listener.stop()
             recorder.close()
 
-    async def _serve(self, group: asyncio.TaskGroup, recorder: Recorder, ready: Callable[[App], None]) -> None:
+    async def _serve(
+        self,
+        group: asyncio.TaskGroup,
+        recorder: Recorder,
+        listeners: list[Listener],
+        ready: Callable[[App], None],
+    ) -> None:
         loop = asyncio.get_running_loop()
         plan = self._plan
 
@@ -261,10 +273,9 @@ class App:
             task.add_done_callback(self._tasks.discard)
             return task
 
-        chain = AuthenticationChain(await self._authenticators(spawn))
         gate = Gate(
             routes=RouteTable(plan.routes),
-            chain=chain,
+            chain=AuthenticationChain(await self._authenticators(spawn)),
             policies=plan.policies,
             recorder=recorder,
             generation=1,
@@ -277,35 +288,35 @@ class App:
         def facts(peer: str, vpce_id: str | None) -> Facts:
             return network_facts(peer=peer, vpce_id=vpce_id, vpc_endpoints=endpoints, secure=True)
 
-        listeners: list[Listener] = []
-        addresses: list[tuple[str, str, int]] = []
+        recorder.append(_lifecycle("process.started"))
+        sessions.start()
         try:
-            for listener, binding, context in plan.listeners:
-                door = Door(
-                    listener=listener.name,
-                    gate=gate,
-                    turn=turn,
-                    spawn=spawn,
-                    sessions=sessions,
-                    upstreams=upstreams,
-                    tls=context,
-                    network_facts=facts,
-                    pre_auth_s=listener.timeouts.pre_auth_s,
-                    idle_s=listener.timeouts.idle_s,
+            for (written_listener, _, context), listener in zip(plan.listeners, listeners, strict=True):
+                timeouts = written_listener.timeouts
+                listener.start(
+                    Door(
+                        listener=written_listener.name,
+                        gate=gate,
+                        turn=turn,
+                        spawn=spawn,
+                        sessions=sessions,
+                        upstreams=upstreams,
+                        tls=context,
+                        network_facts=facts,
+                        pre_auth_s=timeouts.pre_auth_s,
+                        idle_s=timeouts.idle_s,
+                    )
                 )
-                opened = Listener(binding, door, loop)
-                listeners.append(opened)
-                opened.start()
-                addresses.append((listener.name, binding.host, opened.port))
-            self.addresses = tuple(addresses)
-            recorder.append(_lifecycle("process.started"))
-            sessions.start()
+            self.addresses = tuple(
+                (given.name, binding.host, listener.port)
+                for (given, binding, _), listener in zip(plan.listeners, listeners, strict=True)
+            )
             _settle_memory()
             ready(self)
             await self._stop.wait()
         finally:
-            for opened in listeners:
-                opened.stop()
+            for listener in listeners:
+                listener.stop()
             await sessions.drain(_DRAIN_S)
             sessions.stop()
             for upstream in upstreams.values():

@@ -47,7 +47,7 @@ def command(file: Path) -> None:
         click.echo(f"ztproxy: {error.public}: {error.detail}", err=True)
         sys.exit(1)
     except OSError as error:
-        click.echo(f"ztproxy: an address cannot be listened on: {error}", err=True)
+        click.echo(f"ztproxy: {error.strerror or error}", err=True)
         sys.exit(1)
 
 

@@ -46,14 +46,25 @@ def _address(text: str) -> str:
 class Listener:
     """One listening socket with everything that comes through it."""
 
-    def __init__(self, binding: Binding, door: Door, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, binding: Binding, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes the address; clients can connect from now on, and wait until `start`.
+
+        Raises: `OSError`.
+        """
         self._binding: Final = binding
-        self._door: Final = door
         self._loop: Final = loop
+        self._door: Door
         family = socket.AF_INET6 if ":" in binding.host else socket.AF_INET
         self._socket: Final = socket.socket(family, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.setblocking(False)
+        try:
+            self._socket.bind((binding.host, binding.port))
+            self._socket.listen(_BACKLOG)
+        except OSError as error:
+            self._socket.close()
+            address = f"[{binding.host}]" if ":" in binding.host else binding.host
+            raise OSError(error.errno, f"cannot listen on {address}:{binding.port}: {error.strerror}") from None
 
     @property
     def port(self) -> int:
@@ -61,19 +72,16 @@ class Listener:
         port: int = self._socket.getsockname()[1]
         return port
 
-    def start(self) -> None:
-        """Binds, listens and accepts.
-
-        Raises: `OSError`.
-        """
-        self._socket.bind((self._binding.host, self._binding.port))
-        self._socket.listen(_BACKLOG)
+    def start(self, door: Door) -> None:
+        """Lets connections in by this door."""
+        self._door = door
         self._loop.add_reader(self._socket.fileno(), self._accept)
 
     def stop(self) -> None:
-        """Accepts no more; connections that stand are not touched."""
-        self._loop.remove_reader(self._socket.fileno())
-        self._socket.close()
+        """Accepts no more, also when it has stopped before; connections that stand are not touched."""
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
 
     def _accept(self) -> None:
         for _ in range(_ACCEPTS_PER_TURN):
