@@ -130,11 +130,12 @@ def plan(config: Config) -> Plan:
 
 
 def _policies(config: Config, routes: tuple[Route, ...], problems: _Problems) -> PolicySet | None:
+    urls = {issuer.name: issuer.issuer for issuer in config.issuers}
     grants = []
     for index, grant in enumerate(config.grants):
         with problems.at(("grants", index, "match")):
             match = GrantMatch(
-                issuer=grant.match.issuer,
+                issuer=None if grant.match.issuer is None else urls[grant.match.issuer],
                 group=grant.match.group,
                 subject=grant.match.subject,
                 spiffe=grant.match.spiffe,

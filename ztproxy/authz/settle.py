@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ztproxy.authz.index import Candidates, Selection
 
 _MOST_SETTLED: Final = 16_384
+_LARGEST_SETTLED: Final = 64
+"""Statements of one caller and route beyond which the index alone is quick enough, and copies would cost memory."""
 _STANDING: Final = frozenset(("ztproxy:groups", "aws:requestedregion"))
 """Functions of the request that depend on identity and route alone."""
 
@@ -69,7 +71,10 @@ class SettledSelections:
             return self._candidates(request).select(action)
         selection = known[2]
         if selection is None:
-            statements = self._candidates(request).statements
-            selection = self._select(settled([(part, one) for part, one in statements if one.action(action)], request))
+            candidates = self._candidates(request)
+            selection = candidates.select(action)
+            if len(candidates.statements) <= _LARGEST_SETTLED:
+                asked = [(part, one) for part, one in candidates.statements if one.action(action)]
+                selection = self._select(settled(asked, request))
             self._known[key] = (network, identity, selection)
         return selection
