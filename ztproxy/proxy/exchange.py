@@ -114,7 +114,7 @@ class Exchange:
             self.grant = grant = await client.door.gate.admit(client.network, self._evidence, self._ask)
             self._check_body(grant)
             pool = client.door.upstreams[grant.request.route.name]
-            upstream = pool.idle(grant) or await pool.fresh(grant)
+            upstream = pool.idle(grant) or await pool.open(grant)
         except Refused as refused:
             client.refuse(refused, body_open=self.body_open)
         except AccessError as error:
@@ -311,7 +311,7 @@ class Exchange:
     async def _again(self, grant: Grant) -> None:
         """The request once more, on a new connection: nothing of an answer came and nothing can happen twice."""
         try:
-            upstream = await self._client.door.upstreams[grant.request.route.name].fresh(grant)
+            upstream = await self._client.door.upstreams[grant.request.route.name].open(grant, fresh=True)
         except AccessError as error:
             self.fail(error)
         except asyncio.CancelledError:

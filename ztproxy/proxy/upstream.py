@@ -102,11 +102,14 @@ class Upstream:
         if grant.request.route.name != self.target.route or grant.meter.closed:
             raise Internal("internal", "the grant is not for this upstream")
 
-    async def fresh(self, grant: Grant) -> UpstreamConnection:
-        """A new connection, or the next one given back when the upstream is at its limit.
+    async def open(self, grant: Grant, *, fresh: bool = False) -> UpstreamConnection:
+        """A connection for this grant: an idle one unless it must be fresh, else a new one, else the next given back.
 
         Raises: `UpstreamError`, `Overloaded`.
         """
+        idle = None if fresh else self.idle(grant)
+        if idle is not None:
+            return idle
         self._check(grant)
         if len(self._all) + self._dialling >= self.target.max_connections:
             lent = await self._queue()
