@@ -24,7 +24,7 @@ help:
 	@echo 'make test       what CI runs: style, types, imports, every test; minutes'
 	@echo 'make test-full  the same, and each module of the quiet floors covered by its own test module alone'
 	@echo 'make check      as `make test`, without measuring coverage'
-	@echo 'make bench      compare with HAProxy, Envoy, Caddy and others, where they are installed'
+	@echo 'make bench      what each stage of a request costs on this machine'
 	@echo 'make lock       resolve the dependencies after pyproject.toml changed; all anew: make lock UPGRADE=--upgrade'
 	@echo 'make clean      remove what the above made'
 
@@ -76,7 +76,7 @@ test-full: lint
 	$(BIN)/python -m pytest --cov=ztproxy --cov-branch --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 bench: setup
-	$(BIN)/python loadtests/compare.py
+	$(BIN)/python loadtests/stages.py
 
 lock: setup
 	rm -rf build/uv

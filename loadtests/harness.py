@@ -3,9 +3,9 @@
 
 usage: harness.py WORK PKI UPSTREAM_PORT [buffered|required]
 
-PKI holds `server-ec.crt|key`, `ca.crt`, `jwks.json` and `bench.json` (issuer, audience, access key). What is measured is
-what a real deployment runs: mTLS, a token or signature on every request, a resource policy with network and claim
-conditions beside statements that do not match, an identity policy, identity fields to the upstream, sealed audit.
+PKI holds `server-ec.crt|key`, `ca.crt`, `jwks.json` and `bench.json` (issuer, audience, access key). What is measured
+is what a real deployment runs: mTLS, a token or signature on every request, a resource policy with network and claim
+conditions beside statements that do not match, identity fields to the upstream, sealed audit.
 """
 
 import json
