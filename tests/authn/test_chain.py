@@ -247,6 +247,86 @@ def test_the_finished_identities_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
         assert world.identify(any_of=ANY, token=b"corp").subject == str(number)
 
 
+class Confirming(Scripted):
+    """One whose proof can be asked for again."""
+
+    holds = True
+
+    def confirms(self, evidence: Evidence, now: datetime) -> bool:
+        return self.holds
+
+
+class Standing:
+    """A chain of one authenticator, and whether what was proven before still stands."""
+
+    def __init__(self, *, ends_in_s: int = 600) -> None:
+        self.corp = Confirming("corp", identity("jwt", ends_in_s=ends_in_s))
+        self.chain = AuthenticationChain([self.corp])
+        self.rule = AuthenticationRule(any_of=("corp",))
+        self.evidence = Evidence(bearer=Secret(b"corp"))
+        self.identity = stepped(self.chain.identify(self.rule, self.evidence, NETWORK, NOW))
+
+    def stands(
+        self, *, rule: AuthenticationRule | None = None, evidence: Evidence | None = None, in_s: int = 0
+    ) -> bool:
+        found = self.chain.standing(rule or self.rule, evidence or self.evidence, NOW + timedelta(seconds=in_s))
+        assert found in (None, self.identity)
+        return found is self.identity
+
+
+def test_what_this_very_evidence_proved_under_this_rule_stands() -> None:
+    proven = Standing()
+    assert proven.stands()
+    assert proven.corp.asked == 1
+
+
+def test_other_evidence_or_another_rule_proves_for_itself() -> None:
+    """Equal is not the same: what the same token proved elsewhere is another question (S06)."""
+    proven = Standing()
+    assert not proven.stands(evidence=Evidence(bearer=Secret(b"corp")))
+    assert not proven.stands(evidence=Evidence(certificate=CERTIFICATE, bearer=proven.evidence.bearer))
+    assert not proven.stands(rule=AuthenticationRule(any_of=("corp",), all_of=("certificate",)))
+    assert proven.stands()
+
+
+def test_it_falls_with_the_identity_it_gave() -> None:
+    proven = Standing(ends_in_s=60)
+    assert proven.stands(in_s=59)
+    assert not proven.stands(in_s=60)
+
+
+def test_it_falls_when_its_authenticator_takes_it_back() -> None:
+    proven = Standing()
+    proven.corp.holds = False
+    assert not proven.stands()
+    proven.corp.holds = True
+    assert not proven.stands()
+
+
+def test_an_authenticator_that_cannot_confirm_is_asked_every_time() -> None:
+    world = World()
+    rule, evidence = AuthenticationRule(any_of=ANY), Evidence(signed=SIGNED)
+    stepped(world.chain.identify(rule, evidence, NETWORK, NOW))
+    assert world.chain.standing(rule, evidence, NOW) is None
+
+
+def test_a_refusal_is_never_remembered() -> None:
+    proven = Standing()
+    other = Evidence(bearer=Secret(b"corp"))
+    proven.corp.answer = Unauthenticated("authn.token-expired", "the token has expired")
+    with pytest.raises(Unauthenticated):
+        stepped(proven.chain.identify(proven.rule, other, NETWORK, NOW))
+    assert not proven.stands(evidence=other)
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ztproxy.authn.chain._MOST_FINISHED", 2)
+    proven = Standing()
+    for _ in range(2):
+        stepped(proven.chain.identify(proven.rule, Evidence(bearer=Secret(b"corp")), NETWORK, NOW))
+    assert not proven.stands()
+
+
 def test_anyone_is_nobody_and_no_evidence_is_looked_at() -> None:
     world = World()
     nobody = world.identify(anonymous=True, cert=True, token=b"corp")

@@ -62,3 +62,21 @@ def test_a_request_under_way_completes(
         assert "Traceback" not in (house.folder / "stderr.log").read_text()
     finally:
         house.close()
+
+
+def test_a_resting_client_that_does_not_look_delays_nothing(tmp_path: Path) -> None:
+    """Most pools look at a connection only when they want to use it: nobody answers the proxy's end of TLS then."""
+    house = WatchedHouse(tmp_path)
+    try:
+        house.start()
+        resting = [house.connect() for _ in range(3)]
+        for connection in resting[1:]:
+            assert connection.send(house.request()).answer().status == 200
+        started = time.monotonic()
+        assert house.stop() == 0
+        assert time.monotonic() - started < 5
+        for connection in resting:
+            connection.close()
+        assert house.records()[-1]["event"] == "process.stopped"
+    finally:
+        house.close()

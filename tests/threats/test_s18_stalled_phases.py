@@ -197,3 +197,17 @@ def test_a_client_that_does_not_read_is_cut(house: WatchedHouse) -> None:
         found = house.wait_records("access.ended", ended + 2, seconds=DEADLINE_S + SLACK_S)
         connection.close()
     assert found[-1]["code"] == "grant.expired"
+
+
+def test_a_client_that_goes_on_after_the_end_is_cut(house: WatchedHouse) -> None:
+    """The proxy has said `Connection: close` and ended its side; the client neither ends its own nor falls silent."""
+    with house.expecting(*served(), forwarded=1):
+        connection = house.connect().send(house.request("GET /orders", "Connection: close"))
+        assert connection.answer().status == 200
+        started = time.monotonic()
+        with suppress(OSError):
+            while time.monotonic() - started < 20:
+                connection.send(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - started < 8
+        connection.close()

@@ -88,5 +88,6 @@ def test_a_second_request_is_judged_by_itself(house: WatchedHouse) -> None:
 @pytest.mark.parametrize("line", [b"\r\n", b"\r\n\r\n", b"\n", b"\x00", b" "])
 def test_what_stands_between_two_requests(house: WatchedHouse, line: bytes) -> None:
     """One empty line is forgiven (RFC 9112 section 2.2); anything else is not the start of a request."""
-    said = answers(house, house.request() + line + house.request())
-    assert [answer.status for answer in said] == ([200, 200] if line == b"\r\n" else [200, 400])
+    first, second = answers(house, house.request() + line + house.request())
+    assert first.status == 200
+    assert second.status in ((200,) if line == b"\r\n" else (400, 501))

@@ -107,6 +107,8 @@ def test_expectation_and_persistence() -> None:
         (head(HOST, request=b"GET / http/1.1"), "protocol.head"),
         (head(HOST, request=b"GET /"), "protocol.head"),
         (head(HOST, request=b"FROB / HTTP/1.1"), "protocol.method"),
+        (head(HOST, request=b"\x00GET / HTTP/1.1"), "protocol.head"),
+        (head(HOST, request=b" GET / HTTP/1.1"), "protocol.head"),
         (head(HOST, request=b"get / HTTP/1.1"), "protocol.method"),
         (head(HOST, request=b"TRACE / HTTP/1.1"), "protocol.method"),
         (head(HOST, request=b"SUBSCRIBE / HTTP/1.1"), "protocol.method"),

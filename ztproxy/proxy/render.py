@@ -43,6 +43,19 @@ _OWN_PAGE: Final = (
     b"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nReferrer-Policy: no-referrer\r\n"
     b"Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'\r\n"
 )
+_AWS_CODES: Final = {
+    401: "AccessDeniedException",
+    403: "AccessDeniedException",
+    404: "NotFoundException",
+    413: "RequestEntityTooLargeException",
+    429: "TooManyRequestsException",
+    500: "InternalFailure",
+    501: "NotImplementedException",
+    502: "BadGatewayException",
+    503: "ServiceUnavailableException",
+    504: "GatewayTimeoutException",
+}
+"""For codes without a word of their own; never a lack of permission for a fault of ours or the upstream's."""
 _GENERIC: Final = {
     401: "authentication is required, or the credential was not accepted",
     403: "access is denied",
@@ -106,7 +119,7 @@ def refusal(refused: Refused, reader: Reader, *, close: bool) -> bytes:
     title = HTTPStatus(status).phrase
     extra = b""
     if reader.signed:
-        aws_code = error.aws_code or "AccessDeniedException"
+        aws_code = error.aws_code or _AWS_CODES.get(status, "BadRequestException")
         content_type = b"application/json"
         body = orjson.dumps({"__type": aws_code, "message": text, "requestId": refused.id}) + b"\n"
         extra = b"x-amzn-errortype: %b\r\nx-amzn-requestid: %b\r\n" % (aws_code.encode(), refused.id.encode())

@@ -6,11 +6,14 @@ One sweep over all connections costs less than a timer per request; deadlines ar
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol
 
 SWEEP_S: Final = 0.25
+
+_log = logging.getLogger("ztproxy")
 
 
 class Session(Protocol):
@@ -75,6 +78,14 @@ class Sessions:
 
     def _sweep(self) -> None:
         now = monotonic()
-        for session in [each for each in self._live if each.deadline < now]:
+        try:
+            for session in [each for each in self._live if each.deadline < now]:
+                self._expire(session)
+        finally:
+            self.start()
+
+    def _expire(self, session: Session) -> None:
+        try:
             session.expire()
-        self.start()
+        except Exception:
+            _log.exception("a connection could not be ended")

@@ -28,7 +28,8 @@ class Turn:
         """Sends at the end of this turn, in the order of the calls."""
         if not self._outbox:
             if not self._recorder.pending:
-                transport.write(data)
+                if not transport.is_closing():
+                    transport.write(data)
                 return
             self._loop.call_soon(self._flush)
         self._outbox.append((transport, data))
@@ -47,6 +48,8 @@ class Turn:
         self._outbox = []
         self._recorder.flush()
         for transport, data in outbox:
+            if transport.is_closing():
+                continue  # whoever it led to is gone, and has been told
             if data is None:
                 transport.close()
             else:

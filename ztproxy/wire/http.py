@@ -51,6 +51,7 @@ _METHODS: Final = {
     )
 }
 """STRICTER: CONNECT and TRACE have no meaning behind a gate that judges paths."""
+_TOKEN: Final = re.compile(rb"[!#-'*+.^_`|~0-9A-Za-z-]+ ")
 _PLAIN_LINE: Final = re.compile(rb"([A-Z]{3,9}) (/[!-~]*) HTTP/1\.1\r\n")
 _NO_NAMES: Final[frozenset[bytes]] = frozenset()
 _KNOWN_OPTIONS: Final = frozenset((b"close", b"keep-alive"))
@@ -129,6 +130,8 @@ def read_head(raw: bytes) -> RequestHead:
     except httptools.HttpParserUpgrade:
         pass  # an offer of another protocol; ignoring it is always right (RFC 9110 §7.8)
     except httptools.HttpParserInvalidMethodError:
+        if not _TOKEN.match(raw):
+            raise _bad("the request line does not begin with a method") from None
         raise ProtocolError("protocol.method", "the method is not supported") from None
     except httptools.HttpParserError as error:
         raise _refusal(raw, str(error)) from None
