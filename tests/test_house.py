@@ -22,7 +22,12 @@ UNMIRRORED = {
     "threats": "one file per row of the threat model",
     "vectors": "cases, and the scripts that make them",
 }
-ABOUT_EVERYTHING = {"tests/test_house.py", "tests/test_repository.py"}
+ABOUT_EVERYTHING = {
+    "tests/test_house.py",
+    "tests/test_repository.py",
+    "tests/audit/test_documentation.py",
+    "tests/config/test_examples.py",
+}
 NOBODYS_NOUN = {"common", "helper", "helpers", "manager", "managers", "misc", "util", "utils"}
 
 
@@ -59,6 +64,8 @@ def test_every_test_module_of_a_mirrored_room_has_its_module() -> None:
         if re.search(r"/test_\w+\.py$", name)
         and name.split("/")[1] not in UNMIRRORED
         and name not in mirrored | ABOUT_EVERYTHING
+        # `test_recorder_failing.py` is a second file about `recorder`, where one would outgrow itself.
+        and not any(name.startswith(own.removesuffix(".py") + "_") for own in mirrored)
     ]
     assert orphans == []
 

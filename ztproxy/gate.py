@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 from orjson import Fragment
 
 from ztproxy.audit import record
+from ztproxy.audit.pattern import AllowedPattern
 from ztproxy.audit.recorder import Recorder
 from ztproxy.authn.chain import AuthenticationChain
 from ztproxy.authz.evaluate import evaluate
@@ -125,7 +126,7 @@ class Gate:
         self._count = 0
         self._networks: Final[dict[int, tuple[NetworkContext, Fragment]]] = {}
         self._identities: Final[dict[int, tuple[Identity, Fragment]]] = {}
-        self._patterns: Final[dict[_Ids, tuple[record.AllowedPattern, NetworkContext, Identity, Decision]]] = {}
+        self._patterns: Final[dict[_Ids, tuple[AllowedPattern, NetworkContext, Identity, Decision]]] = {}
 
     async def admit(self, network: NetworkContext, evidence: Evidence, ask: Ask) -> Grant:
         """A grant for what is asked, recorded before it is given.
@@ -239,7 +240,7 @@ class Gate:
         if known is None:
             if len(self._patterns) >= _MOST_FRAGMENTS:
                 del self._patterns[next(iter(self._patterns))]
-            pattern = record.AllowedPattern(
+            pattern = AllowedPattern(
                 network=self._network_fragment(network),
                 identity=self._identity_fragment(identity),
                 route=route.name,

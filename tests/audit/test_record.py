@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ztproxy.audit.record import (
+    COMPLETED,
     FIELDS,
     TARGET_MAX,
     TEXT_MAX,
@@ -315,3 +316,21 @@ def test_ended_and_failed_say_what_happened() -> None:
 
 def test_milliseconds_count_from_1970() -> None:
     assert milliseconds(AT) == AT_MS
+
+
+@pytest.mark.parametrize("detail", ["", "reset"])
+@pytest.mark.parametrize("upstream", ["http://127.0.0.1:9000", "https://[::1]:8443", 'http://"x"', "", None])
+def test_the_short_form_of_an_end_is_canonical_too(upstream: str | None, detail: str) -> None:
+    made = ended(
+        request_id="boot-1",
+        at_ms=1_700_000_000_123,
+        code=COMPLETED,
+        status=200,
+        bytes_in=1,
+        bytes_out=2**40,
+        duration_us=123,
+        upstream=upstream,
+        detail=detail,
+    )
+    assert made == canonical(json.loads(made))
+    assert (json.loads(made)["upstream"], json.loads(made)["detail"]) == (upstream, detail)

@@ -58,9 +58,7 @@ UNTRUSTED: dict[str, Callable[[WatchedHouse], Leaf]] = {
     "namesake-of-the-authority": lambda house: foreign(house, "staff").issue("bob", uris=SPIFFE),
     "self-signed": self_signed,
     "for-servers": lambda house: house.staff.issue("bob", uris=SPIFFE, usages=SERVER),
-    "for-code-signing": lambda house: house.staff.issue(
-        "bob", uris=SPIFFE, usages=(ExtendedKeyUsageOID.CODE_SIGNING,)
-    ),
+    "for-code-signing": lambda house: house.staff.issue("bob", uris=SPIFFE, usages=(ExtendedKeyUsageOID.CODE_SIGNING,)),
 }
 """OpenSSL refuses these in the handshake."""
 

@@ -95,7 +95,9 @@ def test_a_token_bound_to_this_certificate_is_good(house: WatchedHouse) -> None:
 
 def test_a_refusal_leaves_the_connection_to_the_next_request(house: WatchedHouse) -> None:
     connection = house.connect()
-    with house.expecting(refused("authn.token-signature"), "access.decided allowed", "access.ended completed", forwarded=1):
+    with house.expecting(
+        refused("authn.token-signature"), "access.decided allowed", "access.ended completed", forwarded=1
+    ):
         refusal = connection.send(house.request(token=house.tokens.token(forged=True))).answer()
         answer = connection.send(house.request()).answer()
     connection.close()

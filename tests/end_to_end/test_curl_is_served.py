@@ -31,7 +31,17 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedHouse]:
 
 def curl(house: WatchedHouse, path: str, *arguments: str, token: bool = True) -> tuple[int, str]:
     """The status and the body (or head) that curl saw."""
-    command = ["curl", "--silent", "--show-error", "--max-time", "10", "--noproxy", "*", "--cacert", str(house.staff.path)]
+    command = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        "10",
+        "--noproxy",
+        "*",
+        "--cacert",
+        str(house.staff.path),
+    ]
     command += ["--cert", str(house.bob.certificate), "--key", str(house.bob.key), "--write-out", "\n%{http_code}"]
     if token:
         bearer = house.tokens.token()
@@ -52,7 +62,9 @@ def upload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("arguments", [(), ("--http1.1",), ("--http1.0",), ("--http2",), ("--tlsv1.3",), ("--tls-max", "1.2")])
+@pytest.mark.parametrize(
+    "arguments", [(), ("--http1.1",), ("--http1.0",), ("--http2",), ("--tlsv1.3",), ("--tls-max", "1.2")]
+)
 def test_get(house: WatchedHouse, arguments: tuple[str, ...]) -> None:
     with house.expecting(*served(), forwarded=1):
         assert curl(house, "/orders/42?b=1&a", *arguments)[0] == 200

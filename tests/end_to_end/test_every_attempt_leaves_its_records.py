@@ -30,7 +30,15 @@ class Caller:
         try:
             for _ in range(EACH):
                 self._order.choice(
-                    (self._allowed, self._several, self._denied, self._forged, self._malformed, self._signed, self._pipelined)
+                    (
+                        self._allowed,
+                        self._several,
+                        self._denied,
+                        self._forged,
+                        self._malformed,
+                        self._signed,
+                        self._pipelined,
+                    )
                 )()
                 if self._order.random() < 0.15:
                     self._order.choice((self._leaves, self._nobody, self._no_tls, self._half_a_head))()
@@ -116,12 +124,16 @@ def test_the_counts_of_a_mixed_run_match(tmp_path: Path, seed: int) -> None:
         assert [caller.failure for caller in callers] == [None] * THREADS
         assert house.stop() == 0
         expected = sum((caller.expected for caller in callers), Counter[str]())
-        found = Counter(f"{record['event'].split('.')[1]} {record['code']}" for record in house.records() if "code" in record)
+        found = Counter(
+            f"{record['event'].split('.')[1]} {record['code']}" for record in house.records() if "code" in record
+        )
         assert found == expected
         decided = [record["id"] for record in house.records("access.decided")]
         ended = [record["id"] for record in house.records("access.ended")]
         assert len(set(decided)) == len(decided)
-        assert sorted(ended) == sorted(each["id"] for each in house.records("access.decided") if each["code"] == "allowed")
+        assert sorted(ended) == sorted(
+            each["id"] for each in house.records("access.decided") if each["code"] == "allowed"
+        )
         assert set(decided) >= {each for caller in callers for each in caller.ids}
         arrived = {request.values(b"x-ztproxy-request-id")[0].decode() for request in house.upstream.requests}
         assert arrived == {each["id"] for each in house.records("access.ended") if each["code"] == "completed"}

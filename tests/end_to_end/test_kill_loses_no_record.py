@@ -25,7 +25,11 @@ def test_what_left_the_process_is_on_record_after_a_kill(tmp_path: Path) -> None
     def load() -> None:
         try:
             connection = house.connect()
-            requests = [house.request("GET /orders/1"), house.request("POST /orders", body=b"x"), house.request("DELETE /o")]
+            requests = [
+                house.request("GET /orders/1"),
+                house.request("POST /orders", body=b"x"),
+                house.request("DELETE /o"),
+            ]
             while True:
                 for request in requests:
                     answer = connection.send(request).answer()

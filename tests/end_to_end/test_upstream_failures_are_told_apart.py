@@ -55,7 +55,11 @@ BEFORE_THE_ANSWER: dict[str, tuple[int, str, Answer]] = {
     "dying-in-the-head": (502, "upstream.closed", dying(b"HTTP/1.1 200 OK\r\nContent-")),
     "another-protocol": (502, "upstream.response", dying(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")),
     "no-status": (502, "upstream.response", dying(b"HTTP/1.1 OK\r\n\r\n")),
-    "two-lengths": (502, "upstream.response", dying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab")),
+    "two-lengths": (
+        502,
+        "upstream.response",
+        dying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nab"),
+    ),
     "length-and-chunked": (
         502,
         "upstream.response",
@@ -167,7 +171,9 @@ def test_an_upstream_that_cannot_be_reached(house: WatchedHouse, kind: str, stat
     with house.expecting(*served(code)):
         answer = house.ask(f"GET /{kind}/x")
     assert (answer.status, answer.json["code"]) == (status, code)
-    assert str(nobody_listens())[:2] not in answer.json["detail"]  # where an upstream lives is not the caller's business
+    assert (
+        str(nobody_listens())[:2] not in answer.json["detail"]
+    )  # where an upstream lives is not the caller's business
     assert time.monotonic() - started < 3
 
 

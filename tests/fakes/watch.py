@@ -66,7 +66,12 @@ class WatchedHouse(House):
         return self
 
     def dial(
-        self, leaf: Leaf | object | None = None, *, name: str = "localhost", listener: str = "edge", preamble: bytes = b""
+        self,
+        leaf: Leaf | object | None = None,
+        *,
+        name: str = "localhost",
+        listener: str = "edge",
+        preamble: bytes = b"",
     ) -> Connection:
         """A TLS connection as bob, with another certificate, or with `NOBODY`'s."""
         plain = self.raw(listener)
@@ -115,9 +120,7 @@ class WatchedHouse(House):
         while len(self.records()) - seen < len(records) and time.monotonic() < until:
             time.sleep(0.01)
         bystander = self._ask_as_bystander()
-        found = [
-            f"{record['event']} {record['code']}" for record in self.records()[seen:] if record["id"] != bystander
-        ]
+        found = [f"{record['event']} {record['code']}" for record in self.records()[seen:] if record["id"] != bystander]
         assert sorted(found) == sorted(records), f"recorded {found}"
         reached = [request.line for request in self.upstream.requests[arrived:-1]]
         assert len(reached) == forwarded, f"the upstream got {reached}"

@@ -7,8 +7,25 @@ import pytest
 from tests.fakes.watch import WatchedHouse, refused, served
 
 PROTECTED = [
-    *("X-Ztproxy-Subject", "x-ztproxy-groups", "X_ZTPROXY_SUBJECT", "X-Forwarded-For", "x-forwarded-proto", "Forwarded"),
-    *("X-Real-IP", "Host", "HOST", "Content-Length", "content_length", "Authorization", "Expect", "Cookie", "X-Amz-Date"),
+    *(
+        "X-Ztproxy-Subject",
+        "x-ztproxy-groups",
+        "X_ZTPROXY_SUBJECT",
+        "X-Forwarded-For",
+        "x-forwarded-proto",
+        "Forwarded",
+    ),
+    *(
+        "X-Real-IP",
+        "Host",
+        "HOST",
+        "Content-Length",
+        "content_length",
+        "Authorization",
+        "Expect",
+        "Cookie",
+        "X-Amz-Date",
+    ),
 ]
 
 

@@ -51,7 +51,9 @@ def test_no_certificate_no_locked_route(house: WatchedHouse, host: str, name: st
 def test_an_open_neighbour_on_the_same_connection_opens_nothing(house: WatchedHouse) -> None:
     with house.expecting(*served() * 2, *[refused("authn.certificate-missing")] * 2, forwarded=2):
         connection = house.dial(NOBODY)
-        statuses = [connection.send(house.request(f"GET {path}")).answer().status for path in ("/open/x", "/orders") * 2]
+        statuses = [
+            connection.send(house.request(f"GET {path}")).answer().status for path in ("/open/x", "/orders") * 2
+        ]
         connection.close()
     assert statuses == [200, 401, 200, 401]
 

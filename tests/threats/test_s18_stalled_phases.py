@@ -46,7 +46,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedHouse]:
         edge["timeouts"] = {"pre_auth_s": DEADLINE_S, "idle_s": 30}
         header = {"mode": "required", "trusted": ["127.0.0.1/32"]}
         configuration["listeners"].append({**edge, "name": "nlb", "proxy_protocol": header})
-        configuration["listeners"].append({**edge, "name": "resting", "timeouts": {"pre_auth_s": 30, "idle_s": DEADLINE_S}})
+        configuration["listeners"].append(
+            {**edge, "name": "resting", "timeouts": {"pre_auth_s": 30, "idle_s": DEADLINE_S}}
+        )
         general = configuration["routes"][0]
         timeouts = {"response_s": 30, "total_s": DEADLINE_S}
         for name, upstream in faults.items():

@@ -67,7 +67,11 @@ def test_the_upstream_reads_what_was_judged(house: WatchedHouse, length: bytes) 
         said = answers(house, raw)
         reached = [request.line for request in house.upstream.requests[arrived:]]
         records = [record for record in house.records()[seen:] if record["event"] == "access.decided"]
-        allowed = [f"{record['method']} {record['path']} HTTP/1.1".encode() for record in records if record["code"] == "allowed"]
+        allowed = [
+            f"{record['method']} {record['path']} HTTP/1.1".encode()
+            for record in records
+            if record["code"] == "allowed"
+        ]
         assert reached == [line for line in allowed if line in reached], raw
         assert b"GET /smuggled HTTP/1.1" not in reached, raw  # it carries no token, so nobody may have let it in
         assert len(said) <= len(records)
@@ -80,7 +84,9 @@ def test_the_upstream_reads_what_was_judged(house: WatchedHouse, length: bytes) 
 
 def test_a_second_request_is_judged_by_itself(house: WatchedHouse) -> None:
     """The same bytes, framed honestly: two requests, two judgements, and the second brings no token."""
-    with house.expecting("access.decided allowed", "access.ended completed", "access.decided authn.missing", forwarded=1):
+    with house.expecting(
+        "access.decided allowed", "access.ended completed", "access.decided authn.missing", forwarded=1
+    ):
         said = answers(house, house.request("POST /orders", body=CHUNKED_NOTHING) + HIDDEN)
     assert [answer.status for answer in said] == [200, 401]
 

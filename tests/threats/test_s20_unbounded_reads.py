@@ -54,7 +54,9 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WatchedHouse]:
                     "limits": {"body_bytes": 1 << 40},
                 }
             )
-        configuration["routes"].append({**general, "name": "small", "path": "/small/**", "limits": {"body_bytes": 1000}})
+        configuration["routes"].append(
+            {**general, "name": "small", "path": "/small/**", "limits": {"body_bytes": 1000}}
+        )
 
     house = WatchedHouse(tmp_path_factory.mktemp("house"), change=change)
     try:

@@ -32,9 +32,7 @@ class Desk:
         self.listener = ListenerContext(
             ListenerTls(
                 certificates=(ServerCertificate(certificate=self.server.certificate, key=self.server.key),),
-                authorities=(
-                    Authority(name="staff", pem=self.staff.path.read_text(), trust_domain="test.example"),
-                ),
+                authorities=(Authority(name="staff", pem=self.staff.path.read_text(), trust_domain="test.example"),),
                 client_certificates="optional",
             )
         )

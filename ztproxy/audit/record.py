@@ -246,64 +246,6 @@ def decided(
     )
 
 
-class AllowedPattern:
-    """`access.decided` for one caller, connection, route and decision: all of it but what each request adds.
-
-    Where the same caller asks again on the same connection, only six values change; the rest is serialised once.
-    """
-
-    __slots__ = ("_arguments", "_parts")
-
-    def __init__(
-        self,
-        *,
-        network: Fragment,
-        identity: Fragment,
-        route: str,
-        action: str,
-        decision: Decision,
-        generation: int,
-    ) -> None:
-        self._arguments: Final[dict[str, Any]] = {
-            "network": network,
-            "identity": identity,
-            "route": route,
-            "action": action,
-            "decision": decision,
-            "generation": generation,
-            "code": ALLOWED,
-        }
-        text = decided(
-            request_id="\0", at_ms=0, method="\0", host="\0", path="\0", resource="\0", **self._arguments
-        ).decode()
-        before, rest = text.split('"at":0,', 1)
-        host, request_id, method, path, resource, after = rest.split("\\u0000")
-        self._parts: Final = (before + '"at":', "," + host, request_id, method, path, resource, after)
-
-    def body(self, *, request_id: str, at_ms: int, method: str, host: str, path: str, resource: str) -> bytes:
-        """The body, byte for byte as `decided` makes it."""
-        if (
-            '"' in resource
-            or "\\" in resource
-            or len(resource) > TARGET_MAX
-            or not (resource.isascii() and host.isascii())
-        ):
-            return decided(
-                request_id=request_id,
-                at_ms=at_ms,
-                method=method,
-                host=host,
-                path=path,
-                resource=resource,
-                **self._arguments,
-            )
-        before, to_host, to_id, to_method, to_path, to_resource, after = self._parts
-        return (
-            f"{before}{at_ms}{to_host}{host}{to_id}{request_id}{to_method}{method}"
-            f"{to_path}{path}{to_resource}{resource}{after}"
-        ).encode()
-
-
 def ended(
     *,
     request_id: str,
