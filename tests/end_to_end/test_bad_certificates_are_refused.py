@@ -130,7 +130,7 @@ def test_a_good_one_is_let_in(house: WatchedHouse, listener: str) -> None:
 def test_tls_before_1_2_is_refused(house: WatchedHouse, version: ssl.TLSVersion) -> None:
     context = house.context(house.bob)
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
         context.minimum_version = context.maximum_version = version
     with house.expecting(failed("protocol.tls")), house.raw() as plain, pytest.raises(ssl.SSLError):
         context.wrap_socket(plain, server_hostname="localhost")

@@ -34,7 +34,7 @@ def asked(house: WatchedHouse, raw: bytes) -> Answer:
 @pytest.mark.parametrize(
     "raw",
     [
-        lambda: signed(),
+        signed,
         lambda: signed("GET /orders?b=2&a=1&flag=&sp=%20x"),
         lambda: signed("GET /orders/a%20b/%C3%A9"),
         lambda: signed("DELETE /orders/42"),

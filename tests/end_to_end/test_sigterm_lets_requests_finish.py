@@ -23,7 +23,7 @@ def slow(upstream: Upstream, connection: socket.socket, request: Received) -> bo
 def dripping(_: Upstream, connection: socket.socket, __: Received) -> bool:
     """Answers at once, and goes on answering."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")
-    for _ in range(8):
+    for _step in range(8):
         time.sleep(0.1)
         connection.sendall(b".")
     return True

@@ -1,4 +1,4 @@
-"""However an upstream fails, the caller gets one prompt answer, the record says which failure, and others are served."""
+"""However an upstream fails, the caller gets one prompt answer, the record says which failure, others are served."""
 
 from __future__ import annotations
 

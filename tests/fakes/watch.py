@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 import time
 from collections.abc import Callable, Iterator
@@ -57,6 +58,11 @@ class WatchedHouse(House):
         for key in folder.glob("*.key"):
             self.secrets.update(line for line in key.read_bytes().splitlines()[1:-1] if len(line) > 40)
         self._bystander: Connection | None = None
+        self._read: dict[Path, int] = {}
+        """How much of each file of the spool has been read into `_known`."""
+        self._known: list[dict[str, Any]] = []
+        self._searched: dict[Path | None, int] = {}
+        """How much of each text `expecting` has searched for secrets; None: of what clients heard."""
 
     def start(self) -> WatchedHouse:
         """Starts the proxy, again if need be, and waits until it listens."""
@@ -124,7 +130,18 @@ class WatchedHouse(House):
         assert sorted(found) == sorted(records), f"recorded {found}"
         reached = [request.line for request in self.upstream.requests[arrived:-1]]
         assert len(reached) == forwarded, f"the upstream got {reached}"
-        assert self.leaks() == []
+        assert self._new_leaks() == []
+
+    def records(self, event: str | None = None) -> list[dict[str, Any]]:
+        """The bodies of the records written so far; each is read once."""
+        for file in sorted(self.spool.glob("*.jsonl")):
+            at = self._read.get(file, 0)
+            with file.open("rb") as stream:
+                stream.seek(at)
+                whole, newline, _ = stream.read().rpartition(b"\n")
+            self._read[file] = at + len(whole) + len(newline)
+            self._known += [json.loads(line)["body"] for line in whole.splitlines()]
+        return [body for body in self._known if event is None or body["event"] == event]
 
     def _ask_as_bystander(self) -> str:
         if self._bystander is None:
@@ -135,9 +152,21 @@ class WatchedHouse(House):
 
     def leaks(self) -> list[bytes]:
         """Secrets that stand in a record, in the log, or in anything a client was told."""
-        shown = [bytes(self.heard), *(file.read_bytes() for file in self.folder.glob("std*.log"))]
-        shown += [file.read_bytes() for file in self.spool.glob("*.jsonl")]
+        shown = [text for _, text in self._shown()]
         return [secret for secret in self.secrets if any(secret in text for text in shown)]
+
+    def _new_leaks(self) -> list[bytes]:
+        """As `leaks`, in what has been said or written since the last time."""
+        new = []
+        for where, text in self._shown():
+            new.append(text[self._searched.get(where, 0) :])
+            self._searched[where] = len(text)
+        return [secret for secret in self.secrets if any(secret in text for text in new)]
+
+    def _shown(self) -> Iterator[tuple[Path | None, bytes]]:
+        yield None, bytes(self.heard)
+        for file in (*self.folder.glob("std*.log"), *self.spool.glob("*.jsonl")):
+            yield file, file.read_bytes()
 
     def stop(self) -> int:
         """SIGTERM, and the exit code; the bystander leaves first."""

@@ -1,4 +1,4 @@
-"""S16: what a route demands is judged for every request on it; no server name, host spelling or open neighbour helps."""
+"""S16: what a route demands is judged for every request on it; no server name, host spelling or neighbour helps."""
 
 from __future__ import annotations
 

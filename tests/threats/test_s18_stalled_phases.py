@@ -23,7 +23,7 @@ def endless(_: Upstream, connection: socket.socket, __: Received) -> bool:
     """An answer larger than all buffers between here and there."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 400000000\r\n\r\n")
     block = b"x" * 1_000_000
-    for _ in range(400):
+    for _step in range(400):
         connection.sendall(block)
     return True
 
@@ -31,7 +31,7 @@ def endless(_: Upstream, connection: socket.socket, __: Received) -> bool:
 def dripping(_: Upstream, connection: socket.socket, __: Received) -> bool:
     """An answer that always goes on, and never ends."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-    for _ in range(1000):
+    for _step in range(1000):
         time.sleep(0.1)
         connection.sendall(b".")
     return True

@@ -23,7 +23,7 @@ def flooding(_: Upstream, connection: socket.socket, __: Received) -> bool:
     """An answer of 200 MiB."""
     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (200 * MIB))
     with suppress(OSError):
-        for _ in range(200):
+        for _step in range(200):
             connection.sendall(bytes(MIB))
     return False
 

@@ -46,6 +46,13 @@ def test_framing(
     assert (head.framing, head.keep, head.declared_length) == (framing, keep, declared)
 
 
+def test_fields_that_stay_behind() -> None:
+    answer = raw(OK, b"Date: x", b"X-Hop: 1", b"X-Ztproxy-Id: forged", b"Connection: X-Hop, keep-alive", b"A: 1")
+    head = read_response(answer, "GET")
+    assert (head.fields, head.dated) == (b"Date: x\r\nA: 1\r\n", True)
+    assert not read_response(raw(OK, b"X-Date: x"), "GET").dated
+
+
 @pytest.mark.parametrize(
     "data",
     [

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ztproxy.audit.record import COMPLETED
 from ztproxy.errors import AccessError, Internal, ProtocolError, Revoked, Unauthenticated, UpstreamError
 from ztproxy.gate import Grant, Refused
-from ztproxy.proxy.render import CONTINUE, STATUS_LINES
+from ztproxy.proxy.render import CONTINUE, STATUS_LINES, http_date
 from ztproxy.proxy.step import step
 from ztproxy.types import Ask, DenyDetail, Evidence
 from ztproxy.wire.chunked import LAST_CHUNK, ChunkReader, frame
@@ -247,6 +247,8 @@ class Exchange:
         assert grant is not None
         self._status = head.status
         parts = [STATUS_LINES[head.status], head.fields]
+        if not head.dated:
+            parts.append(b"Date: %b\r\n" % http_date())
         framing = head.framing
         if framing is Framing.CHUNKED or framing is Framing.CLOSE:
             if self.head.minor == 1:

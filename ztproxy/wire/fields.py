@@ -141,11 +141,11 @@ def request_kind(name: bytes) -> int:
 
 
 def dropped_from_answer(name: bytes) -> bool:
-    """Whether a response field of this name stays behind: hop-by-hop, or framing that we write ourselves."""
+    """Whether a response field of this name stays behind: hop-by-hop, or one that we write ourselves."""
     dropped = _answer_drops.get(name)
     if dropped is None:
         lower = name.lower()
-        dropped = lower in HOP_BY_HOP or lower == b"content-length"
+        dropped = lower in HOP_BY_HOP or lower == b"content-length" or lower.startswith(b"x-ztproxy-")
         if len(_answer_drops) < _MOST_SPELLINGS:
             _answer_drops[name] = dropped
     return dropped

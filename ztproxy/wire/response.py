@@ -23,6 +23,7 @@ MOST_RESPONSE_FIELDS: Final = 200
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?")
 _NAME_BYTES: Final = bytes(sorted(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
 _FIELD_BYTES: Final = bytes((9, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_KNOWN_OPTIONS: Final = frozenset((b"close", b"keep-alive", b""))
 _MOST_LINES: Final = 4096
 _LONGEST_KEPT_LINE: Final = 128
 _NEVER_KEPT: Final = frozenset((b"set-cookie", b"authorization", b"www-authenticate", b"location"))
@@ -56,6 +57,10 @@ class ResponseHead:
     """Content-Length as sent, which an answer to HEAD carries without a body."""
     keep: bool = True
     """Whether the upstream means to keep the connection."""
+    dated: bool = False
+    """Whether a Date field came; one is added where it did not (RFC 9110 §6.6.1)."""
+    hops: frozenset[bytes] = frozenset()
+    """Lower-case names that `Connection` declared hop-by-hop."""
     fields: bytes = b""
     """Fields that go on to the client, serialised with their CRLFs."""
 
@@ -105,7 +110,10 @@ def read_response(raw: bytes, method: str) -> ResponseHead:
             if len(known) >= _MOST_LINES:
                 known.clear()
             known[line] = passed
+    if head.hops:
+        lines = [line for line in lines if line.partition(b":")[0].lower() not in head.hops]
     head.fields = b"".join(lines)
+    head.dated = b"\r\ndate:" in b"\r\n" + head.fields.lower()
     _frame(head, method, chunked, old=match[1] == b"0")
     if repeated:
         if len(_known_heads) >= _MOST_HEADS:
@@ -127,6 +135,7 @@ def _look_at(head: ResponseHead, name: bytes, value: bytes, chunked: bool) -> bo
         options = {option.strip(b" \t") for option in value.lower().split(b",")}
         if b"close" in options:
             head.keep = False
+        head.hops |= options - _KNOWN_OPTIONS
     return chunked
 
 
