@@ -124,7 +124,7 @@ def test_a_bug_is_recorded_as_internal_and_never_an_allow() -> None:
     recorder = MemoryRecorder()
     refused = refusal(make_gate(recorder, authenticator=honour), bearer())
     assert (refused.error.code, refused.error.status) == ("internal", 500)
-    assert only(recorder)["detail"] == "ZeroDivisionError('in the authenticator')"
+    assert only(recorder)["detail"] == "an internal error; ZeroDivisionError('in the authenticator')"
     assert isinstance(refused.__cause__, ZeroDivisionError)
     assert "authenticator" not in "".join(refused.reasons)
 
@@ -357,7 +357,7 @@ def test_what_never_became_an_ask_is_recorded_with_what_is_known() -> None:
     gate = make_gate(recorder)
     refused = gate.reject(NETWORK, ProtocolError("protocol.target", "a dot segment", detail="`..`"))
     first = only(recorder)
-    assert (first["id"], first["code"], first["detail"]) == (refused.id, "protocol.target", "`..`")
+    assert (first["id"], first["code"], first["detail"]) == (refused.id, "protocol.target", "a dot segment; `..`")
     assert (first["method"], first["host"], first["path"], first["action"]) == ("", "", "", "")
     assert (refused.level, refused.reasons) == (DenyDetail.REASON, ("a dot segment",))
     gate.reject(NETWORK, ProtocolError("protocol.body-size", "too large"), ask("/up", method="POST"))

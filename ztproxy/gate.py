@@ -141,7 +141,7 @@ class Gate:
         route: Route | None = None
         identity: Identity | None = None
         decision: Decision | None = None
-        error: AccessError
+        grant: Grant | None = None
         try:
             route = self._routes.match(ask.host, ask.path)
             if route is None:
@@ -154,28 +154,34 @@ class Gate:
             decision = evaluate(self._policies, request)
             if decision.effect is not Effect.ALLOW:
                 raise _denied(decision)
+            seconds = min(route.limits.total_s, (identity.expires_at - at).total_seconds())
+            if decision.ttl_s is not None and decision.ttl_s < seconds:
+                seconds = decision.ttl_s
             body = self._allowed(request, decision, int(seconds_now * 1000))
             if route.audit_required:
-                await self._recorder.durable(body)
-            else:
-                self._recorder.append(body)
+                durable = self._recorder.durable(body)
+                grant = Grant(request, decision, None, monotonic() + seconds, Meter(), started_ns, self)
+                await durable
+                return grant
+            self._recorder.append(body)
+            return Grant(request, decision, None, monotonic() + seconds, Meter(), started_ns, self)
         except BaseException as failure:
             error = _as_error(failure)
             attempt = _Attempt(request_id, at, network, ask, resource, route, identity, decision)
-            refused = self._refuse(attempt, error)
-            if isinstance(failure, AccessError):
-                raise refused from None
-            if isinstance(failure, Exception):
-                raise refused from failure
-            raise
-        seconds = min(route.limits.total_s, (identity.expires_at - at).total_seconds())
-        if decision.ttl_s is not None and decision.ttl_s < seconds:
-            seconds = decision.ttl_s
-        return Grant(request, decision, None, monotonic() + seconds, Meter(), started_ns, self)
+            if grant is None:
+                self._append(self._decided(attempt, error.code, _for_the_record(error)))
+            else:
+                # The decision is in the chain already, whatever became of it; this is its end.
+                grant.close(error.code, status=error.status, detail=error.detail)
+            if not isinstance(failure, Exception):
+                raise
+            raise self._refused(attempt, error) from (None if isinstance(failure, AccessError) else failure)
 
     def reject(self, network: NetworkContext, error: AccessError, ask: Ask | None = None) -> Refused:
         """Records an attempt that never became an ask, and what to answer."""
-        return self._refuse(_Attempt(self._next_id(), datetime.fromtimestamp(self._now(), UTC), network, ask), error)
+        attempt = _Attempt(self._next_id(), datetime.fromtimestamp(self._now(), UTC), network, ask)
+        self._append(self._decided(attempt, error.code, _for_the_record(error)))
+        return self._refused(attempt, error)
 
     def failed_connection(self, *, listener: str, peer: str, peer_port: int, error: AccessError) -> None:
         """Records a preamble or handshake that never became a request."""
@@ -218,12 +224,14 @@ class Gate:
         except AuditUnavailable:
             pass  # what is recorded here has happened already; the recorder states the gap when it recovers
 
-    def _refuse(self, attempt: _Attempt, error: AccessError) -> Refused:
-        self._append(self._decided(attempt, error.code, error.detail or error.public))
+    def _refused(self, attempt: _Attempt, error: AccessError) -> Refused:
+        """What the caller is told."""
         level = attempt.route.deny_detail if attempt.route is not None else None
         if level is None:
             # A 401 or 403 of a stranger explains nothing; what broke the wire rules is no secret.
-            stranger = attempt.identity is None and error.status in (401, 403, 404)
+            # AWS tells a signer in full what was wrong with the signature, and its SDKs' users rely on it.
+            signer = error.code.startswith("authn.sigv4-")
+            stranger = attempt.identity is None and not signer and error.status in (401, 403, 404)
             level = DenyDetail.ID if stranger else DenyDetail.REASON
         decision = attempt.decision
         reasons: tuple[str, ...] = (error.public,)
@@ -299,6 +307,10 @@ class Gate:
         fragment = record.identity_fragment(identity)
         self._identities[id(identity)] = (identity, fragment)
         return fragment
+
+
+def _for_the_record(error: AccessError) -> str:
+    return f"{error.public}; {error.detail}" if error.detail else error.public
 
 
 def _as_error(failure: BaseException) -> AccessError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -69,6 +70,31 @@ def test_the_record_is_there_before_the_request_is(house: WatchedHouse, path: st
             assert house.ask(f"POST {path}", body=b"x").status == 200
         house.upstream.answer = echo
     assert known == [True] * 5
+
+
+def test_a_burst_in_one_turn_is_on_record_before_any_of_it_arrives(house: WatchedHouse) -> None:
+    """The proxy stands still while many ask, so that it handles them all in one turn of its loop."""
+    known: list[bool] = []
+
+    def witness(upstream: Upstream, connection: socket.socket, request: Received) -> bool:
+        written = b"".join(file.read_bytes() for file in house.spool.glob("*.jsonl"))
+        known.append(b'"id":"%b"' % request.values(b"x-ztproxy-request-id")[0] in written)
+        return echo(upstream, connection, request)
+
+    assert house.process is not None
+    connections = [house.connect() for _ in range(60)]
+    request = house.request("GET /orders/1")
+    for answer in (echo, witness):  # the first round leaves as many connections upstream
+        house.upstream.answer = answer
+        house.process.send_signal(signal.SIGSTOP)
+        for connection in connections:
+            connection.send(request)
+        house.process.send_signal(signal.SIGCONT)
+        assert {connection.answer().status for connection in connections} == {200}
+    house.upstream.answer = echo
+    for connection in connections:
+        connection.close()
+    assert known == [True] * 60
 
 
 def test_a_required_record_that_cannot_be_written_refuses_within_a_second(house: WatchedHouse) -> None:

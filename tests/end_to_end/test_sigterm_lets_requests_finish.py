@@ -56,7 +56,7 @@ def test_a_request_under_way_completes(
         assert busy.ended()
         resting.close()
         busy.close()
-        assert process.wait(timeout=5) == 0
+        assert process.wait(timeout=10) == 0
         assert [record["code"] for record in house.records("access.ended")] == ["completed"] * 2
         assert house.records()[-1]["event"] == "process.stopped"
         assert "Traceback" not in (house.folder / "stderr.log").read_text()

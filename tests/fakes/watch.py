@@ -84,7 +84,11 @@ class WatchedHouse(House):
         plain.sendall(preamble)
         context = self.context(leaf if isinstance(leaf, Leaf) else None if leaf is NOBODY else self.bob)
         try:
-            return HeardConnection(context.wrap_socket(plain, server_hostname=name), self.heard)
+            wrapped = context.wrap_socket(plain, server_hostname=name)
+            if wrapped.version() is None:  # `wrap_socket` skips the handshake where the peer has gone already
+                wrapped.close()
+                raise ConnectionResetError("closed before the handshake")
+            return HeardConnection(wrapped, self.heard)
         except BaseException:
             plain.close()
             raise

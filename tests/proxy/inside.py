@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ import uvloop
 from tests.fakes.pki import Leaf
 from tests.fakes.proxy import Answer, Connection, House
 from tests.fakes.upstream import echo
+from tests.proxy.rude import RudeServer
+from tests.proxy.wires import head
 from ztproxy.app import App, plan
 from ztproxy.config import load
 
@@ -24,15 +27,11 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
-ANYONE = {
-    "Version": "2012-10-17",
-    "Statement": {
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": "execute-api:Invoke",
-        "Resource": "*",
-    },
-}
+
+
+def _allow(condition: dict[str, Any] | None = None) -> dict[str, Any]:
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "execute-api:Invoke", "Resource": "*"}
+    return {"Version": "2012-10-17", "Statement": {**statement, **({"Condition": condition} if condition else {})}}
 
 
 def _route(name: str, port: int, **more: Any) -> dict[str, Any]:
@@ -58,10 +57,13 @@ class InsideHouse(House):
 
     def __init__(self, folder: Path, loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
         self._loop_factory = loop_factory
-        self._connections: list[Connection] = []
+        self.connections: list[Connection] = []
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        (folder / "anyone.json").write_text(json.dumps(ANYONE))
+        self.rude = RudeServer()
+        self._threshold = gc.get_threshold()
+        (folder / "anyone.json").write_text(json.dumps(_allow()))
+        (folder / "agent.json").write_text(json.dumps(_allow({"StringLike": {"aws:UserAgent": "good/*"}})))
         super().__init__(folder, change=self._more)
 
     def _more(self, configuration: dict[str, Any]) -> None:
@@ -73,7 +75,10 @@ class InsideHouse(House):
             {**edge, "name": "astray", "proxy_protocol": {"mode": "required", "trusted": ["10.0.0.0/8"]}},
         ]
         configuration["routes"] += [
-            _route("open", port, timeouts={"response_s": 20}),
+            _route("open", port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
+            _route("rude", self.rude.port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
+            _route("careful", self.rude.port, audit="required", limits={"body_bytes": 2**30}),
+            _route("agent", port, policy="agent.json"),
             _route("small", port, limits={"body_bytes": 1000}),
             _route("quick", port, timeouts={"response_s": 0.4}),
             _route("brief", port, timeouts={"response_s": 20, "total_s": 0.6}),
@@ -116,6 +121,7 @@ class InsideHouse(House):
         self.loop.call_soon_threadsafe(self.app.stop)
         thread.join(40)
         gc.unfreeze()  # what the proxy froze for its own life would outlive it here
+        gc.set_threshold(*self._threshold)
         assert not thread.is_alive()
         if self._failure is not None:
             raise self._failure
@@ -124,29 +130,35 @@ class InsideHouse(House):
     def connect(
         self, leaf: Leaf | None = None, *, name: str = "localhost", listener: str = "edge", preamble: bytes = b""
     ) -> Connection:
-        """As ever, and closed with the test."""
-        connection = super().connect(leaf, name=name, listener=listener, preamble=preamble)
-        self._connections.append(connection)
-        return connection
+        """As ever, but a connection that ends without TLS saying so is an error; closed with the test."""
+        return self._connected(self.context(leaf or self.bob), name, listener, preamble)
 
     def anonymous(self) -> Connection:
-        """As ever, and closed with the test."""
-        connection = super().anonymous()
-        self._connections.append(connection)
+        """The same, without a client certificate."""
+        return self._connected(self.context(None), "localhost", "edge", b"")
+
+    def _connected(self, context: ssl.SSLContext, name: str, listener: str, preamble: bytes) -> Connection:
+        plain = self.raw(listener)
+        plain.sendall(preamble)
+        connection = Connection(context.wrap_socket(plain, server_hostname=name, suppress_ragged_eofs=False))
+        self.connections.append(connection)
         return connection
 
     def reset(self) -> None:
         """Between two tests: nobody connected, an honest upstream, nothing received."""
-        while self._connections:
-            self._connections.pop().close()
+        while self.connections:
+            self.connections.pop().close()
         self.upstream.answer = echo
         self.upstream.requests.clear()
+        self.rude.speak = RudeServer.listen
+        self.rude.heard.clear()
 
     def close(self) -> None:
         """Ends everything that still runs."""
         self.reset()
         if self._thread is not None:
             self.stop()
+        self.rude.close()
         super().close()
 
     def get(self, path: str = "/", *fields: str, host: str = "open.test") -> Answer:
@@ -157,6 +169,12 @@ class InsideHouse(House):
     def of(self, answer: Answer) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """What was recorded of an answered request: the decision, and the end where a grant was given."""
         return self.recorded(answer.value("x-ztproxy-id") or "")
+
+    def end(self, answer: Answer) -> dict[str, Any]:
+        """How the grant of an answered request ended."""
+        end = self.of(answer)[1]
+        assert end is not None
+        return end
 
     def recorded(self, attempt: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The one decision of an attempt, and its one end if it has one."""
@@ -184,23 +202,3 @@ class InsideHouse(House):
         ended = self.recorded(one["id"])[1]
         assert ended is not None
         return ended
-
-
-def head(method: str, path: str, *fields: str, host: str = "open.test", version: str = "1.1") -> bytes:
-    """The head of a request."""
-    return "\r\n".join((f"{method} {path} HTTP/{version}", f"Host: {host}", *fields, "", "")).encode()
-
-
-def chunks(*pieces: bytes) -> bytes:
-    """A chunked body."""
-    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-
-
-def soon(condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
-    """Whether it comes true in time."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.005)
-    return True

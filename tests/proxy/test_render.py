@@ -217,7 +217,7 @@ def test_the_date_is_that_of_now_and_made_once_a_second(monkeypatch: pytest.Monk
 def test_a_status_line_stands_ready_for_every_status() -> None:
     assert STATUS_LINES[200] == b"HTTP/1.1 200 OK\r\n"
     assert STATUS_LINES[299] == b"HTTP/1.1 299 \r\n"
-    assert CONTINUE == STATUS_LINES[100] + b"\r\n"
+    assert STATUS_LINES[100] + b"\r\n" == CONTINUE
     assert set(STATUS_LINES) == set(range(100, 600))
 
 

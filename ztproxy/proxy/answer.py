@@ -46,13 +46,26 @@ class AnswerSink(Protocol):
 class AnswerReader(asyncio.Protocol):
     """The reading half of an upstream connection."""
 
-    __slots__ = ("_buffer", "_chunks", "_framing", "_interims", "_left", "exchange", "keep", "reused", "transport")
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_framing",
+        "_interims",
+        "_left",
+        "exchange",
+        "full",
+        "keep",
+        "reused",
+        "transport",
+    )
 
     transport: asyncio.Transport
 
     def __init__(self) -> None:
         self.exchange: AnswerSink | None = None
         self.keep = True
+        self.full = False
+        """The upstream takes no more for now; nobody else may write to it meanwhile."""
         self.reused = False
         self._buffer = b""
         self._framing: Framing | None = None
@@ -182,10 +195,12 @@ class AnswerReader(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The upstream is slow to take the request."""
+        self.full = True
         if self.exchange is not None:
             self.exchange.upstream_paused()
 
     def resume_writing(self) -> None:
         """The upstream caught up."""
+        self.full = False
         if self.exchange is not None:
             self.exchange.upstream_resumed()

@@ -196,7 +196,7 @@ class Exchange:
                 self._relay(data)
         except AccessError as error:
             self.fail(error)
-            return b""
+            return b"" if self.body_open else rest
         return rest
 
     def _gather(self, data: bytes) -> None:
@@ -324,10 +324,12 @@ class Exchange:
 
     def upstream_paused(self) -> None:
         """The upstream takes no more: stop reading the client."""
+        self._client.upstream_full = True
         self._client.pause()
 
     def upstream_resumed(self) -> None:
         """The upstream caught up."""
+        self._client.upstream_full = False
         self._client.resume()
 
     def client_paused(self) -> None:

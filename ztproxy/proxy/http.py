@@ -17,7 +17,7 @@ from ztproxy.errors import AccessError, ProtocolError, Unauthenticated
 from ztproxy.gate import Gate, Refused
 from ztproxy.proxy.exchange import EMPTY_SHA256, Exchange
 from ztproxy.proxy.fields import FieldBlock
-from ztproxy.proxy.render import PLAIN, reader_of, refusal
+from ztproxy.proxy.render import PLAIN, Reader, reader_of, refusal
 from ztproxy.proxy.sessions import Sessions
 from ztproxy.proxy.step import Spawn
 from ztproxy.proxy.tls import ListenerContext, sni_of
@@ -25,12 +25,15 @@ from ztproxy.proxy.turn import Turn
 from ztproxy.proxy.upstream import Upstream
 from ztproxy.types import Ask, Facts, Identity, NetworkContext, PresentedCertificate
 from ztproxy.wire.host import parse_authority
-from ztproxy.wire.http import LONGEST_HEAD, read_head, read_line
+from ztproxy.wire.http import LONGEST_HEAD, RequestHead, read_head, read_line
 from ztproxy.wire.target import LONGEST_TARGET, canonical_target
 
 _HIGH_WATER: Final = 64 * 1024
 _LOW_WATER: Final = 32 * 1024
 _LINGER_S: Final = 1.0
+"""For a short last answer to arrive, and for a resting client to notice the end."""
+_CLOSE_S: Final = 5.0
+"""For the last bytes of an answer that may be long."""
 _ACTION: Final = "execute-api:Invoke"
 
 
@@ -76,10 +79,13 @@ class ClientConnection(asyncio.Protocol):
         "_identity",
         "_lingering",
         "_paused",
+        "_queued",
+        "_stuffed",
         "_transport",
         "door",
         "due",
         "network",
+        "upstream_full",
     )
 
     network: NetworkContext
@@ -96,6 +102,12 @@ class ClientConnection(asyncio.Protocol):
         self._identity: tuple[Identity | None, bytes] = (None, b"")
         self._lingering = False
         self._paused = False
+        self._stuffed = False
+        """The client leaves its answers unread; no further request is taken up meanwhile."""
+        self._queued = False
+        """`_next` is due."""
+        self.upstream_full = False
+        """The upstream of the exchange takes no more for now."""
         self._block: FieldBlock | None = None
         """The fields of the last request; says too which language its caller reads."""
 
@@ -137,11 +149,12 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client."""
         exchange = self._exchange
-        if exchange is None:
-            if not self._lingering:
-                self._read(self._buffer + data if self._buffer else data)
-        elif exchange.body_open and not self._buffer and exchange.ready:
-            self._buffer = exchange.body(data)
+        if self._lingering:
+            return
+        if exchange is None and not self._stuffed and not self._queued:
+            self._read(self._buffer + data if self._buffer else data)
+        elif exchange is not None and exchange.body_open and not self._buffer and exchange.ready:
+            self._give_body(exchange, data)
         else:
             self._buffer += data
             if len(self._buffer) > _HIGH_WATER:
@@ -170,6 +183,7 @@ class ClientConnection(asyncio.Protocol):
         line_end = raw.index(b"\r\n") + 2
         rest = raw[line_end:]
         block = self._block
+        head: RequestHead | None = None
         try:
             line = read_line(raw[:line_end]) if block is not None and block.repeats(rest) else None
             if block is None or line is None:
@@ -181,7 +195,8 @@ class ClientConnection(asyncio.Protocol):
             if target.authority is not None and parse_authority(target.authority) != parse_authority(block.head.host):
                 raise ProtocolError("protocol.host", "the target and the Host field name different hosts")
         except AccessError as error:
-            self._reject(error)
+            head_only = raw.startswith(b"HEAD ")
+            self._reject(error, Reader(head_only=head_only) if head is None else reader_of(head, head_only=head_only))
             return
         ask = Ask(_ACTION, block.host, target.path, method, method + target.path, block.facts)
         gather = block.hashed_by_body
@@ -198,52 +213,67 @@ class ClientConnection(asyncio.Protocol):
         exchange, data = self._exchange, self._buffer
         if exchange is not None and data and exchange.body_open:
             self._buffer = b""
-            self._buffer = exchange.body(data)
+            self._give_body(exchange, data)
         if self._exchange is not None and len(self._buffer) <= _HIGH_WATER:
             self.resume()
 
-    def _reject(self, error: AccessError) -> None:
-        self.refuse(self.door.gate.reject(self.network, error), body_open=False)
+    def _give_body(self, exchange: Exchange, data: bytes) -> None:
+        self._buffer = exchange.body(data)
+        if self._exchange is None and self._buffer and not self._lingering:
+            self._go_on()  # refused with its last byte; what follows is the next request
+
+    def _reject(self, error: AccessError, reader: Reader = PLAIN) -> None:
+        # INVARIANT: a head that is refused here ends the connection, for nobody knows where its body would.
+        refused = self.door.gate.reject(self.network, error)
+        self.send(refusal(refused, reader, close=True))
+        self._over(close=True, body_open=False)
 
     def refuse(self, refused: Refused, *, body_open: bool) -> None:
-        """Answers a refusal; a peer that broke the wire rules loses its connection."""
+        """Answers the refusal of an exchange; a peer that broke the wire rules loses its connection."""
         exchange, self._exchange = self._exchange, None
-        close = body_open or isinstance(refused.error, ProtocolError) or (exchange is not None and exchange.closes)
-        reader = PLAIN if exchange is None else reader_of(exchange.head, head_only=exchange.method == "HEAD")
+        assert exchange is not None
+        close = body_open or exchange.closes or isinstance(refused.error, ProtocolError)
+        reader = reader_of(exchange.head, head_only=exchange.method == "HEAD")
         self.send(refusal(refused, reader, close=close))
         self._over(close=close, body_open=body_open)
 
     def exchange_over(self, *, close: bool, body_open: bool) -> None:
         """The answer is complete; the next request may come."""
         self._exchange = None
-        self._over(close=close, body_open=body_open)
+        self._over(close=close, body_open=body_open, answered=True)
 
-    def _over(self, *, close: bool, body_open: bool) -> None:
+    def _over(self, *, close: bool, body_open: bool, answered: bool = False) -> None:
+        self.upstream_full = False
         if close:
+            self._lingering = True
+            self._buffer = b""
+            self.due = monotonic() + (_CLOSE_S if answered else _LINGER_S)
             if body_open:
-                self._linger()
+                self.resume()  # input is read and dropped for a moment, so that it cannot reset what was answered
             else:
-                self._lingering = True
                 self.door.turn.close(self._transport)
             return
         self.due = monotonic() + self.door.idle_s
-        if self._paused:
-            self.resume()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Takes up the request that waits, or reads again; neither while the client leaves its answers unread."""
+        if self._stuffed or self._queued:
+            return
         if self._buffer:
+            self._queued = True
             asyncio.get_running_loop().call_soon(self._next)
+        else:
+            self.resume()
 
     def _next(self) -> None:
-        """A pipelined request that waited its turn."""
-        if self._exchange is None and not self._lingering and not self._transport.is_closing():
+        """A pipelined request whose turn has come; more is read only once little is left to read from."""
+        self._queued = False
+        if self._exchange is None and not (self._lingering or self._stuffed) and not self._transport.is_closing():
             data, self._buffer = self._buffer, b""
             self._read(data)
-
-    def _linger(self) -> None:
-        """Reads on for a moment, so that input under way does not reset the connection before the answer arrives."""
-        self._lingering = True
-        self._buffer = b""
-        self.due = monotonic() + _LINGER_S
-        self.resume()
+            if len(self._buffer) <= _HIGH_WATER:
+                self.resume()
 
     def send(self, data: bytes) -> None:
         """Sends to the client, behind the records of this turn."""
@@ -265,14 +295,12 @@ class ClientConnection(asyncio.Protocol):
         """The present phase lasted too long."""
         if self._exchange is not None:
             self._exchange.expire()
-        elif self._lingering:
+        elif self._lingering or self._stuffed:
             self._transport.abort()
         elif self._buffer:
             self._reject(ProtocolError("protocol.deadline", "the request head was not complete in time"))
         else:
-            self._lingering = True
-            self._transport.close()
-            self.due = monotonic() + _LINGER_S
+            self._over(close=True, body_open=False)
 
     @property
     def deadline(self) -> float:
@@ -287,20 +315,24 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume(self) -> None:
-        """Reads the client again."""
-        if self._paused and not self._transport.is_closing():
+        """Reads the client again, unless its upstream takes no more."""
+        if self._paused and not self.upstream_full and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         """The client is slow to take the answer."""
+        self._stuffed = True
         if self._exchange is not None:
             self._exchange.client_paused()
 
     def resume_writing(self) -> None:
         """The client caught up."""
+        self._stuffed = False
         if self._exchange is not None:
             self._exchange.client_resumed()
+        elif not self._lingering:
+            self._go_on()
 
     def facts_for(self, host: bytes) -> bytes:
         """Host and forwarding fields, from facts alone; made once while the host stays the same."""

@@ -22,6 +22,8 @@ from ztproxy.wire import proxyproto
 _BACKLOG: Final = 4096
 _ACCEPTS_PER_TURN: Final = 64
 _NO_DESCRIPTORS_S: Final = 0.5
+_SHUTDOWN_S: Final = 5.0
+"""For the last bytes of an answer and the peer's own end of TLS; who ignores it is cut."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
@@ -118,6 +120,7 @@ class Listener:
                     client,
                     ssl=self._door.tls.context,
                     ssl_handshake_timeout=self._door.pre_auth_s,
+                    ssl_shutdown_timeout=_SHUTDOWN_S,
                 )
             return
         except TimeoutError:

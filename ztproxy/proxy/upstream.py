@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _LONGEST_QUEUE: Final = 1000
 _QUEUE_S: Final = 5.0
+_SHUTDOWN_S: Final = 1.0
 _HIGH_WATER: Final = 64 * 1024
 _LOW_WATER: Final = 32 * 1024
 
@@ -64,7 +66,7 @@ class UpstreamConnection(AnswerReader):
         """Gives the connection back after a complete answer, if it can serve again."""
         self.exchange = None
         self.reused = True
-        if self.keep and not self.transport.is_closing():
+        if self.keep and not self.full and not self.transport.is_closing():
             self._upstream.take_back(self)
         else:
             self.transport.close()
@@ -86,6 +88,8 @@ class Upstream:
         self._idle: Final[list[UpstreamConnection]] = []
         self._all: Final[set[UpstreamConnection]] = set()
         self._dialling = 0
+        self._promised = 0
+        """Places given to waiters that have not dialled yet; nobody else may take them meanwhile."""
         self._waiting: Final[deque[asyncio.Future[UpstreamConnection | None]]] = deque()
 
     def idle(self, grant: Grant) -> UpstreamConnection | None:
@@ -111,16 +115,24 @@ class Upstream:
         if idle is not None:
             return idle
         self._check(grant)
-        if len(self._all) + self._dialling >= self.target.max_connections:
+        if len(self._all) + self._dialling + self._promised >= self.target.max_connections:
             lent = await self._queue()
             if lent is not None:
                 return lent
+            self._promised -= 1
         future: asyncio.Future[UpstreamConnection] = self._loop.create_future()
         self._dialling += 1
         self._spawn(self._dial(future, grant.request.route.limits.connect_s))
-        return await future
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # It may have come in the very moment its taker left.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self.take_back(future.result())
+            raise
 
     async def _queue(self) -> UpstreamConnection | None:
+        """A connection given back, or None: a place that is kept for the caller until it dials."""
         if len(self._waiting) >= _LONGEST_QUEUE:
             raise Overloaded("overload.upstream", "the upstream is at its limit", detail="queue full")
         future: asyncio.Future[UpstreamConnection | None] = self._loop.create_future()
@@ -128,12 +140,25 @@ class Upstream:
         timer = self._loop.call_later(_QUEUE_S, self._give_up, future)
         try:
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._pass_on(future.result())
+            raise
         finally:
             timer.cancel()
+            with suppress(ValueError):
+                self._waiting.remove(future)
+
+    def _pass_on(self, lent: UpstreamConnection | None) -> None:
+        """Whoever was given this has gone in the same moment."""
+        if lent is not None:
+            self.take_back(lent)
+        else:
+            self._promised -= 1
+            self._wake()
 
     def _give_up(self, future: asyncio.Future[UpstreamConnection | None]) -> None:
         if not future.done():
-            self._waiting.remove(future)
             future.set_exception(Overloaded("overload.upstream", "the upstream is at its limit", detail="queue time"))
 
     async def _dial(self, future: asyncio.Future[UpstreamConnection], connect_s: float) -> None:
@@ -148,6 +173,7 @@ class Upstream:
                     target.port,
                     ssl=target.tls,
                     server_hostname=(target.server_name or target.host) if target.tls else None,
+                    ssl_shutdown_timeout=_SHUTDOWN_S if target.tls else None,
                 )
         except TimeoutError:
             failure = UpstreamError("upstream.timeout", "the upstream did not answer in time", detail="connect")
@@ -178,6 +204,8 @@ class Upstream:
 
     def take_back(self, connection: UpstreamConnection) -> None:
         """Lends the connection to who waits longest, else keeps it."""
+        if connection.transport.is_closing():
+            return
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
@@ -197,6 +225,7 @@ class Upstream:
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():
+                self._promised += 1
                 future.set_result(None)
                 return
 

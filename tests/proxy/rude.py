@@ -1,0 +1,124 @@
+"""Upstreams without manners: silent, dripping, deaf, or whatever a test wants."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.fakes.upstream import Received, Upstream
+
+
+class RudeServer:
+    """A server without manners: what it does with a connection is the test's business."""
+
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port: int = self._listener.getsockname()[1]
+        self.heard: list[bytearray] = []
+        """What came on each connection."""
+        self.open: set[socket.socket] = set()
+        self.speak: Callable[[RudeServer, socket.socket, bytearray], None] = RudeServer.listen
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def listen(self, connection: socket.socket, heard: bytearray) -> None:
+        """Reads all there is and never answers."""
+        while data := connection.recv(65536):
+            heard += data
+
+    def until(self, mark: bytes, connection: socket.socket, heard: bytearray) -> None:
+        """Reads until something came."""
+        while mark not in heard:
+            data = connection.recv(65536)
+            if not data:
+                raise EOFError
+            heard += data
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            heard = bytearray()
+            self.heard.append(heard)
+            self.open.add(connection)
+            threading.Thread(target=self._serve, args=(connection, heard), daemon=True).start()
+
+    def _serve(self, connection: socket.socket, heard: bytearray) -> None:
+        with connection, suppress(OSError, EOFError):
+            try:
+                self.speak(self, connection, heard)
+            finally:
+                self.open.discard(connection)
+
+    def close(self) -> None:
+        """Ends the server."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for connection in tuple(self.open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def silent_after(data: bytes) -> Callable[[Upstream, socket.socket, Received], bool]:
+    """These bytes, and then nothing until the other side has gone."""
+
+    def answer(_: Upstream, connection: socket.socket, __: Received) -> bool:
+        connection.sendall(data)
+        return connection.recv(1) != b""
+
+    return answer
+
+
+def dripping(_: Upstream, connection: socket.socket, __: Received) -> bool:
+    """A byte now and then, for two seconds."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+    for _second in range(40):
+        connection.sendall(b".")
+        time.sleep(0.05)
+    return False
+
+
+def deaf(self: RudeServer, connection: socket.socket, heard: bytearray) -> None:
+    """Answers `GET /first`, and stops reading with the next head."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+    self.until(b"\r\n\r\n", connection, heard)
+    if b"GET /first" in heard:
+        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    time.sleep(3)
+
+
+def answering(data: bytes) -> Callable[[RudeServer, socket.socket, bytearray], None]:
+    """Answers a head with these bytes, without waiting for a body, and then only reads."""
+
+    def speak(self: RudeServer, connection: socket.socket, heard: bytearray) -> None:
+        self.until(b"\r\n\r\n", connection, heard)
+        connection.sendall(data)
+        self.listen(connection, heard)
+
+    return speak
+
+
+def taking_its_time(_: Upstream, connection: socket.socket, __: Received) -> bool:
+    """Answers after a while."""
+    time.sleep(0.4)
+    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+    return True
+
+
+def dying_on_reuse() -> Callable[[Upstream, socket.socket, Received], bool]:
+    """Answers one request on every connection, and closes at the second."""
+    met: set[int] = set()
+
+    def answer(_: Upstream, connection: socket.socket, request: Received) -> bool:
+        if request.connection in met:
+            return False
+        met.add(request.connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        return True
+
+    return answer
