@@ -147,6 +147,28 @@ def test_a_client_that_leaves_while_it_is_identified_is_recorded_once() -> None:
     assert (only(recorder)["code"], recorder.bodies[0]["route"]) == ("client.closed", "orders")
 
 
+class Never:
+    """Something to wait for in vain."""
+
+    def __await__(self) -> Any:
+        yield self
+
+
+@pytest.mark.parametrize("required", [False, True])
+def test_an_attempt_that_is_dropped_unfinished_is_recorded_as_left(required: bool) -> None:
+    """As when its task is cancelled before it ran for the first time: nothing is thrown in, it is only closed."""
+    recorder, honour = MemoryRecorder(), WordOfHonour()
+    recorder.wait = Never
+    honour.waits = None if required else Never()
+    gate = make_gate(recorder, routes=[route(audit_required=required)], authenticator=honour)
+    attempt = gate.admit(NETWORK, bearer(), ask())
+    attempt.send(None)
+    attempt.close()
+    (decided,) = recorder.of("access.decided")
+    (last,) = recorder.of("access.ended") if required else [decided]
+    assert last["code"] == "client.closed"
+
+
 def test_an_identity_that_has_to_be_waited_for_is_granted_all_the_same() -> None:
     recorder, honour = MemoryRecorder(), WordOfHonour()
 

@@ -23,6 +23,7 @@ from tests.proxy.wires import head
 from ztproxy.app import App, plan
 from ztproxy.config import load
 
+VPCE = "vpce-0123456789abcdef0"
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
@@ -64,21 +65,28 @@ class InsideHouse(House):
         self._threshold = gc.get_threshold()
         (folder / "anyone.json").write_text(json.dumps(_allow()))
         (folder / "agent.json").write_text(json.dumps(_allow({"StringLike": {"aws:UserAgent": "good/*"}})))
+        (folder / "vpc.json").write_text(json.dumps(_allow({"StringEquals": {"aws:SourceVpc": "vpc-0a1b2c3d"}})))
         super().__init__(folder, change=self._more)
 
     def _more(self, configuration: dict[str, Any]) -> None:
         (edge,) = configuration["listeners"]
         port = self.upstream.port
+        required = {"mode": "required", "trusted": ["127.0.0.1/32"]}
+        tls = {**edge["tls"], "client_certificates": {**edge["tls"]["client_certificates"], "mode": "required"}}
         configuration["listeners"] += [
             {**edge, "name": "hasty", "timeouts": {"pre_auth_s": 0.5, "idle_s": 0.5}},
-            {**edge, "name": "behind", "proxy_protocol": {"mode": "required", "trusted": ["127.0.0.1/32"]}},
-            {**edge, "name": "astray", "proxy_protocol": {"mode": "required", "trusted": ["10.0.0.0/8"]}},
+            {**edge, "name": "behind", "proxy_protocol": required},
+            {**edge, "name": "behind-hasty", "proxy_protocol": required, "timeouts": {"pre_auth_s": 0.5}},
+            {**edge, "name": "astray", "proxy_protocol": {**required, "trusted": ["10.0.0.0/8"]}},
+            {**edge, "name": "strict", "tls": tls},
         ]
+        configuration["network"] = {"vpc_endpoints": {VPCE: {"vpc": "vpc-0a1b2c3d", "account": "444455556666"}}}
         configuration["routes"] += [
             _route("open", port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
             _route("rude", self.rude.port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
             _route("careful", self.rude.port, audit="required", limits={"body_bytes": 2**30}),
             _route("agent", port, policy="agent.json"),
+            _route("vpc", port, policy="vpc.json"),
             _route("small", port, limits={"body_bytes": 1000}),
             _route("quick", port, timeouts={"response_s": 0.4}),
             _route("brief", port, timeouts={"response_s": 20, "total_s": 0.6}),

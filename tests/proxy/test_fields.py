@@ -56,10 +56,14 @@ def test_without_credentials_only_the_certificate_speaks() -> None:
 
 def test_only_the_same_bytes_of_the_same_version_repeat() -> None:
     found = block(b"Accept: */*")
-    assert found.repeats(found.raw)
-    assert not found.repeats(found.raw.replace(b"*/*", b"*/a"))
+    assert found.line_of(b"GET /a?b HTTP/1.1\r\n" + found.raw) == ("GET", b"/a?b")
+    assert found.line_of(b"GET /a HTTP/1.1\r\n" + found.raw.replace(b"*/*", b"*/a")) is None
+    assert found.line_of(b"GET /a HTTP/1.1\r\nExtra: 1\r\n" + found.raw) is None
+    assert found.line_of(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n" + found.raw) is None
+    assert found.line_of(b"GET /a HTTP/1.0\r\n" + found.raw) is None
+    assert found.line_of(found.raw) is None
     old = block(version=b"HTTP/1.0")
-    assert not old.repeats(old.raw)
+    assert old.line_of(b"GET /a HTTP/1.1\r\n" + old.raw) is None
 
 
 @pytest.mark.parametrize("scheme", [b"Basic dXNlcjpwYXNz", b"Negotiate abc", b"AWS abc"])

@@ -12,7 +12,7 @@ from typing import Final
 from ztproxy.errors import Unauthenticated
 from ztproxy.types import Evidence, Facts, PresentedCertificate, Secret, SignedRequest
 from ztproxy.wire.host import canonical_host
-from ztproxy.wire.http import RequestHead, forward_fields
+from ztproxy.wire.http import RequestHead, forward_fields, read_line
 from ztproxy.wire.sigv4 import is_sigv4, needs_body
 
 
@@ -34,9 +34,14 @@ class FieldBlock:
         self.bearer_evidence: Final = Evidence(certificate=certificate, bearer=bearer)
         """The same object for every request with these fields: what it proved before can be found again by it."""
 
-    def repeats(self, raw: bytes) -> bool:
-        """Whether a request with these bytes behind its line says nothing new."""
-        return raw == self.raw and self.head.minor == 1
+    def line_of(self, data: bytes) -> tuple[str, bytes] | None:
+        """Method and target, if the data is one whole request head whose fields are these to the byte.
+
+        None says nothing about the data: it must be read.
+        """
+        if self.head.minor != 1 or not data.endswith(self.raw):
+            return None
+        return read_line(data[: -len(self.raw)])
 
     def evidence(self, method: str, raw_target: bytes, body_sha256: str | None) -> Evidence:
         """What the request presents; a signature covers the request line too."""

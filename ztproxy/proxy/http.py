@@ -25,7 +25,7 @@ from ztproxy.proxy.turn import Turn
 from ztproxy.proxy.upstream import Upstream
 from ztproxy.types import Ask, Facts, Identity, NetworkContext, PresentedCertificate
 from ztproxy.wire.host import parse_authority
-from ztproxy.wire.http import LONGEST_HEAD, RequestHead, read_head, read_line
+from ztproxy.wire.http import LONGEST_HEAD, RequestHead, read_head
 from ztproxy.wire.target import LONGEST_TARGET, canonical_target
 
 _HIGH_WATER: Final = 64 * 1024
@@ -162,6 +162,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _read(self, data: bytes) -> None:
         """Looks for a complete head at the start of `data`."""
+        block = self._block
+        line = None if block is None else block.line_of(data)
+        if block is not None and line is not None:
+            self._buffer = b""
+            self._ask(block, *line)
+            return
         if data[:2] == b"\r\n":  # LENIENT: RFC 9112 §2.2, one empty line before a request line
             data = data[2:]
         end = data.find(b"\r\n\r\n")
@@ -179,29 +185,36 @@ class ClientConnection(asyncio.Protocol):
             self._reject(ProtocolError("protocol.head-size", "the request head is too large"))
 
     def _begin(self, raw: bytes) -> None:
-        """Turns a head into an ask with its evidence, and starts the exchange."""
-        line_end = raw.index(b"\r\n") + 2
-        rest = raw[line_end:]
+        """Reads a head, unless only its line is new."""
         block = self._block
+        line = None if block is None else block.line_of(raw)
+        if block is not None and line is not None:
+            self._ask(block, *line)
+            return
         head: RequestHead | None = None
         try:
-            line = read_line(raw[:line_end]) if block is not None and block.repeats(rest) else None
-            if block is None or line is None:
-                head = read_head(raw)
-                self._block = block = FieldBlock(rest, head, self._certificate)
-                line = head.method, head.raw_target
-            method, raw_target = line
-            target = canonical_target(raw_target, options=method == "OPTIONS")
-            if target.authority is not None and parse_authority(target.authority) != parse_authority(block.head.host):
-                raise ProtocolError("protocol.host", "the target and the Host field name different hosts")
+            head = read_head(raw)
+            self._block = block = FieldBlock(raw[raw.index(b"\r\n") + 2 :], head, self._certificate)
         except AccessError as error:
             head_only = raw.startswith(b"HEAD ")
             self._reject(error, Reader(head_only=head_only) if head is None else reader_of(head, head_only=head_only))
             return
+        self._ask(block, head.method, head.raw_target)
+
+    def _ask(self, block: FieldBlock, method: str, raw_target: bytes) -> None:
+        """Makes the ask with its evidence, and starts the exchange."""
+        head = block.head
+        try:
+            target = canonical_target(raw_target, options=method == "OPTIONS")
+            if target.authority is not None and parse_authority(target.authority) != parse_authority(head.host):
+                raise ProtocolError("protocol.host", "the target and the Host field name different hosts")
+        except AccessError as error:
+            self._reject(error, reader_of(head, head_only=method == "HEAD"))
+            return
         ask = Ask(_ACTION, block.host, target.path, method, method + target.path, block.facts)
         gather = block.hashed_by_body
-        evidence = block.evidence(method, raw_target, EMPTY_SHA256 if gather and not block.head.has_body else None)
-        gather = gather and block.head.has_body
+        evidence = block.evidence(method, raw_target, EMPTY_SHA256 if gather and not head.has_body else None)
+        gather = gather and head.has_body
         self._exchange = exchange = Exchange(self, block, target.forward, ask, evidence, gather=gather)
         self.due = float("inf")
         exchange.begin()
