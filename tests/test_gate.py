@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from time import monotonic
@@ -20,15 +19,18 @@ from tests.fakes.gate import (
     LONG_AGO,
     NETWORK,
     NOBODY,
+    Confirming,
+    Later,
     MemoryRecorder,
     WordOfHonour,
     ask,
     bearer,
     make_gate,
     route,
+    unavailable,
 )
 from ztproxy.audit.recorder import Recorder
-from ztproxy.errors import AuditUnavailable, ProtocolError, Unauthenticated
+from ztproxy.errors import ProtocolError, Unauthenticated
 from ztproxy.gate import Gate, Grant, Refused
 from ztproxy.types import DenyDetail, Evidence, NetworkContext, RouteLimits
 
@@ -42,10 +44,6 @@ def refusal(gate: Gate, evidence: Evidence = NOBODY, path: str = "/orders/42", *
     with pytest.raises(Refused) as refused:
         stepped(gate.admit(NETWORK, evidence, ask(path, **how)))
     return refused.value
-
-
-def unavailable() -> AuditUnavailable:
-    return AuditUnavailable("audit.unavailable", "the audit record cannot be written", detail="disk full")
 
 
 def only(recorder: MemoryRecorder) -> dict[str, Any]:
@@ -129,56 +127,61 @@ def test_a_bug_is_recorded_as_internal_and_never_an_allow() -> None:
     assert "authenticator" not in "".join(refused.reasons)
 
 
-def test_a_client_that_leaves_while_it_is_identified_is_recorded_once() -> None:
-    recorder, honour = MemoryRecorder(), WordOfHonour()
+def resumed(recorder: MemoryRecorder, where: str, thrown: BaseException | None) -> Grant | BaseException:
+    """What comes of an attempt that waits there when this is thrown in; None: what it waits for has come."""
+    honour = WordOfHonour()
+    honour.waits = Later() if where == "identity" else None
+    recorder.wait = Later
+    gate = make_gate(recorder, routes=[route(audit_required=where == "record")], authenticator=honour)
+    attempt = gate.admit(NETWORK, bearer(), ask())
+    attempt.send(None)
+    assert len(recorder.bodies) == (where == "record")
+    try:
+        attempt.send(None) if thrown is None else attempt.throw(thrown)
+    except StopIteration as done:
+        granted: Grant = done.value
+        return granted
+    except BaseException as error:
+        return error
+    raise AssertionError("it waits again")
 
-    async def scenario() -> None:
-        honour.waits = asyncio.get_running_loop().create_future()
-        task = asyncio.get_running_loop().create_task(
-            make_gate(recorder, authenticator=honour).admit(NETWORK, bearer(), ask())
-        )
-        await asyncio.sleep(0)
-        assert recorder.bodies == []
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
 
-    asyncio.run(scenario())
+@pytest.mark.parametrize("where", ["identity", "record"])
+def test_what_has_to_be_waited_for_is_and_then_granted(where: str) -> None:
+    recorder = MemoryRecorder()
+    granted = resumed(recorder, where, None)
+    assert isinstance(granted, Grant)
+    assert (only(recorder)["id"], only(recorder)["code"]) == (granted.id, "allowed")
+
+
+@pytest.mark.parametrize("left", [asyncio.CancelledError, GeneratorExit])
+def test_a_client_that_leaves_while_it_is_identified_is_recorded_once(left: type[BaseException]) -> None:
+    """Cancelled, or merely closed, as when its task is cancelled before it ran for the first time."""
+    recorder = MemoryRecorder()
+    assert isinstance(resumed(recorder, "identity", left()), left)
     assert (only(recorder)["code"], recorder.bodies[0]["route"]) == ("client.closed", "orders")
 
 
-class Never:
-    """Something to wait for in vain."""
-
-    def __await__(self) -> Any:
-        yield self
-
-
-@pytest.mark.parametrize("required", [False, True])
-def test_an_attempt_that_is_dropped_unfinished_is_recorded_as_left(required: bool) -> None:
-    """As when its task is cancelled before it ran for the first time: nothing is thrown in, it is only closed."""
-    recorder, honour = MemoryRecorder(), WordOfHonour()
-    recorder.wait = Never
-    honour.waits = None if required else Never()
-    gate = make_gate(recorder, routes=[route(audit_required=required)], authenticator=honour)
-    attempt = gate.admit(NETWORK, bearer(), ask())
-    attempt.send(None)
-    attempt.close()
-    (decided,) = recorder.of("access.decided")
-    (last,) = recorder.of("access.ended") if required else [decided]
-    assert last["code"] == "client.closed"
-
-
-def test_an_identity_that_has_to_be_waited_for_is_granted_all_the_same() -> None:
-    recorder, honour = MemoryRecorder(), WordOfHonour()
-
-    async def scenario() -> Grant:
-        loop = asyncio.get_running_loop()
-        honour.waits = loop.create_future()
-        loop.call_later(0.01, honour.waits.set_result, None)
-        return await make_gate(recorder, authenticator=honour).admit(NETWORK, bearer(), ask())
-
-    assert asyncio.run(scenario()).id == only(recorder)["id"]
+@pytest.mark.parametrize(
+    ("thrown", "code"),
+    [
+        (unavailable(), "audit.unavailable"),
+        (asyncio.CancelledError(), "client.closed"),
+        (GeneratorExit(), "client.closed"),
+        (ZeroDivisionError(), "internal"),
+    ],
+    ids=repr,
+)
+def test_an_attempt_that_ends_while_its_record_is_awaited_is_decided_once_and_ended(
+    thrown: BaseException, code: str
+) -> None:
+    """The decision is in the chain already, whatever becomes of it; what followed is its end, not a second decision."""
+    recorder = MemoryRecorder()
+    result = resumed(recorder, "record", thrown)
+    assert result.error.code == code if isinstance(result, Refused) else result is thrown
+    assert isinstance(result, Refused) is isinstance(thrown, Exception)
+    (decided,), (ended,) = recorder.of("access.decided"), recorder.of("access.ended")
+    assert (decided["code"], ended["code"], ended["id"]) == ("allowed", code, decided["id"])
 
 
 def test_nothing_is_granted_when_the_record_cannot_be_written() -> None:
@@ -187,68 +190,7 @@ def test_nothing_is_granted_when_the_record_cannot_be_written() -> None:
     refused = refusal(make_gate(recorder), bearer())
     assert (refused.error.code, refused.error.status) == ("audit.unavailable", 503)
     assert "disk full" not in "".join(refused.reasons)
-
-
-def test_a_refusal_is_given_even_when_it_cannot_be_recorded() -> None:
-    recorder = MemoryRecorder()
-    recorder.refuses = unavailable()
     assert refusal(make_gate(recorder)).error.code == "authn.missing"
-
-
-def admitting(recorder: MemoryRecorder, act: Callable[[asyncio.Future[None]], None]) -> Grant | BaseException:
-    """What comes of an attempt on a route whose record must be durable, after `act` on what it waits for."""
-
-    async def scenario() -> Grant | BaseException:
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        recorder.wait = lambda: written
-        gate = make_gate(recorder, routes=[route(audit_required=True)])
-        task = loop.create_task(gate.admit(NETWORK, bearer(), ask()))
-        await asyncio.sleep(0.01)
-        assert not task.done()
-        if not act(written):
-            task.cancel()
-        (result,) = await asyncio.gather(task, return_exceptions=True)
-        return result
-
-    return asyncio.run(scenario())
-
-
-def durable(written: asyncio.Future[None]) -> bool:
-    written.set_result(None)
-    return True
-
-
-def lost(written: asyncio.Future[None]) -> bool:
-    written.set_exception(unavailable())
-    return True
-
-
-def leaves(_: asyncio.Future[None]) -> bool:
-    return False
-
-
-def test_a_required_record_is_waited_for() -> None:
-    recorder = MemoryRecorder()
-    assert isinstance(admitting(recorder, durable), Grant)  # type: ignore[arg-type]
-    assert only(recorder)["code"] == "allowed"
-
-
-@pytest.mark.parametrize(("act", "code"), [(lost, "audit.unavailable"), (leaves, "client.closed")])
-def test_an_attempt_that_ends_while_its_record_is_awaited_is_decided_once_and_ended(
-    act: Callable[[asyncio.Future[None]], None], code: str
-) -> None:
-    """The decision is in the chain already, whatever becomes of it; what followed is its end, not a second decision."""
-    recorder = MemoryRecorder()
-    result = admitting(recorder, act)
-    if code == "audit.unavailable":
-        assert isinstance(result, Refused)
-        assert result.error.code == code
-    else:
-        assert isinstance(result, asyncio.CancelledError)
-    (decided,) = recorder.of("access.decided")
-    (ended,) = recorder.of("access.ended")
-    assert (decided["code"], ended["code"], ended["id"]) == ("allowed", code, decided["id"])
 
 
 def test_a_required_record_is_on_disk_before_the_grant_is_given(tmp_path: Path) -> None:
@@ -435,15 +377,6 @@ def test_the_same_caller_again_is_recorded_afresh() -> None:
     assert (first["method"], first["path"], second["method"], second["path"]) == ("PUT", "/a", "GET", "/b%22")
     assert second["at"] - first["at"] == 1000
     assert second["resource"].endswith(":orders/prod/GET/b%22")
-
-
-class Confirming(WordOfHonour):
-    """One whose word can be asked for again."""
-
-    holds = True
-
-    def confirms(self, evidence: Evidence, now: Any) -> bool:
-        return self.holds
 
 
 def test_a_proof_that_still_stands_is_not_asked_for_again_and_one_that_fell_is() -> None:

@@ -271,7 +271,12 @@ class App:
         def spawn(coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
             task = group.create_task(_guarded(coroutine))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+
+            def over(task: asyncio.Task[None]) -> None:
+                self._tasks.discard(task)
+                coroutine.close()  # one that was cancelled before it began is not complained about
+
+            task.add_done_callback(over)
             return task
 
         gate = Gate(

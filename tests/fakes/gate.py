@@ -12,6 +12,7 @@ from ztproxy.audit.recorder import Recorder
 from ztproxy.authn.chain import AuthenticationChain
 from ztproxy.authz.index import build_policy_set
 from ztproxy.authz.parse import parse_policy
+from ztproxy.errors import AuditUnavailable
 from ztproxy.gate import Gate
 from ztproxy.routing import RouteTable
 from ztproxy.types import (
@@ -103,6 +104,28 @@ class WordOfHonour:
             account=ACCOUNT,
             principals=(f"Federated:{ISSUER}",),
         )
+
+
+class Confirming(WordOfHonour):
+    """One whose word can be asked for again."""
+
+    holds = True
+
+    def confirms(self, evidence: Evidence, now: datetime) -> bool:
+        """Whether it still holds."""
+        return self.holds
+
+
+class Later:
+    """Something to wait for."""
+
+    def __await__(self) -> Any:
+        yield self
+
+
+def unavailable() -> AuditUnavailable:
+    """What a recorder raises that cannot write."""
+    return AuditUnavailable("audit.unavailable", "the audit record cannot be written", detail="disk full")
 
 
 def route(

@@ -43,6 +43,8 @@ class Holder:
         self.failures: list[UpstreamError] = []
         self.when_failed: Callable[[], object] = lambda: None
         self.answers: list[int] = []
+        self.finished = False
+        self.when_finished: Callable[[], object] = lambda: None
 
     def interim(self, head: ResponseHead) -> None:
         raise AssertionError("no interim answers here")
@@ -51,7 +53,9 @@ class Holder:
         self.answers.append(head.status)
 
     def answer_body(self, body: bytes, *, last: bool) -> None:
-        raise AssertionError("no bodies here")
+        self.finished = last
+        if last:
+            self.when_finished()
 
     def upstream_failed(self, error: UpstreamError) -> None:
         self.failures.append(error)
@@ -61,6 +65,17 @@ class Holder:
         raise AssertionError("nothing is sent here")
 
     upstream_resumed = upstream_paused
+
+
+class Broken:
+    """A loop with a bug."""
+
+    def __init__(self) -> None:
+        self.create_future = asyncio.get_running_loop().create_future
+
+    async def create_connection(self, *_: Any, **__: Any) -> None:
+        """Always fails."""
+        raise LookupError("no such codec")
 
 
 class Pool:

@@ -122,3 +122,24 @@ def dying_on_reuse() -> Callable[[Upstream, socket.socket, Received], bool]:
         return True
 
     return answer
+
+
+BODILESS = {
+    "head": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200, "5"),
+    "head, length unknown": ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, None),
+    "no content": ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204, None),
+    "not modified": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n\r\n", 304, "5"),
+    "empty": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, "0"),
+}
+TRUNCATED = {
+    "counted": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    "in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello",
+}
+NO_ANSWERS: dict[str, tuple[bytes, int, str]] = {
+    "closes without a word": (b"", 502, "upstream.closed"),
+    "closes in the head": (b"HTTP/1.1 200 OK\r\nConte", 502, "upstream.closed"),
+    "no http": (b"220 smtp\r\n\r\n", 502, "upstream.response"),
+    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "upstream.response"),
+    "unasked upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 502, "upstream.response"),
+}

@@ -8,23 +8,34 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.proxy import Connection
 from tests.fakes.upstream import raw, respond
 from tests.proxy.inside import InsideHouse
-from tests.proxy.rude import answering, deaf, dripping, dying_on_reuse, silent_after, taking_its_time
-from tests.proxy.wires import all_of, chunks, head, narrow, signed, soon, unchunked, vanish
+from tests.proxy.rude import (
+    BODILESS,
+    NO_ANSWERS,
+    TRUNCATED,
+    answering,
+    deaf,
+    dripping,
+    dying_on_reuse,
+    silent_after,
+    taking_its_time,
+)
+from tests.proxy.wires import (
+    CHUNKED_MIB,
+    MIB,
+    MIB_IN_CHUNKS,
+    all_of,
+    chunks,
+    cut,
+    head,
+    narrow,
+    signed,
+    soon,
+    unchunked,
+    vanish,
+)
 from ztproxy.proxy import upstream as pool
-
-MIB = bytes(range(256)) * 4096
-MIB_IN_CHUNKS = chunks(*[MIB[at : at + 9_999] for at in range(0, len(MIB), 9_999)])
-CHUNKED_MIB = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + MIB_IN_CHUNKS
-
-
-def cut(connection: Connection) -> bool:
-    """Whether the answer breaks off."""
-    with pytest.raises(EOFError):
-        connection.answer()
-    return True
 
 
 @pytest.mark.parametrize("framing", ["counted", "chunked"])
@@ -93,15 +104,6 @@ def test_a_refused_request_is_not_told_to_continue(house: InsideHouse, token: st
     connection.send(house.request(line, "Expect: 100-continue", "Content-Length: 5", token=token))
     answer = connection.answer()
     assert (answer.status, answer.value("connection")) == (401 if token == "" else 403, "close")
-
-
-BODILESS = {
-    "head": ("HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", 200, "5"),
-    "head, length unknown": ("HEAD", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 200, None),
-    "no content": ("GET", b"HTTP/1.1 204 No Content\r\n\r\n", 204, None),
-    "not modified": ("GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\nETag: x\r\n\r\n", 304, "5"),
-    "empty": ("GET", b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", 200, "0"),
-}
 
 
 @pytest.mark.parametrize(("method", "sent", "status", "length"), BODILESS.values(), ids=list(BODILESS))
@@ -201,13 +203,6 @@ def test_a_client_that_vanishes_while_it_waits_for_a_place_is_forgotten(house: I
     assert len(house.upstream.requests) == 2
 
 
-TRUNCATED = {
-    "counted": b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello",
-    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
-    "in a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\na\r\nhello",
-}
-
-
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("answer", TRUNCATED.values(), ids=list(TRUNCATED))
 def test_an_upstream_that_dies_mid_body_is_seen_as_a_cut(house: InsideHouse, answer: bytes, version: str) -> None:
@@ -220,16 +215,7 @@ def test_an_upstream_that_dies_mid_body_is_seen_as_a_cut(house: InsideHouse, ans
     assert (end["code"], end["status"], end["bytes_out"]) == ("upstream.truncated", 200, 5)
 
 
-FAILURES: dict[str, tuple[bytes, int, str]] = {
-    "closes without a word": (b"", 502, "upstream.closed"),
-    "closes in the head": (b"HTTP/1.1 200 OK\r\nConte", 502, "upstream.closed"),
-    "no http": (b"220 smtp\r\n\r\n", 502, "upstream.response"),
-    "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "upstream.response"),
-    "unasked upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 502, "upstream.response"),
-}
-
-
-@pytest.mark.parametrize(("sent", "status", "code"), FAILURES.values(), ids=list(FAILURES))
+@pytest.mark.parametrize(("sent", "status", "code"), NO_ANSWERS.values(), ids=list(NO_ANSWERS))
 def test_an_answer_that_is_none_becomes_a_502(house: InsideHouse, sent: bytes, status: int, code: str) -> None:
     house.upstream.answer = raw(sent, close=True)
     connection = house.connect()

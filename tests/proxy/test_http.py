@@ -352,6 +352,19 @@ def test_a_client_that_reads_again_gets_all_of_it(house: InsideHouse) -> None:
     assert [len(connection.answer().body) for _ in range(2)] == [8 * 2**20] * 2
 
 
+def test_a_slow_client_gets_the_whole_of_its_last_answer(house: InsideHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time to take leave does not count while the last answer is still being taken."""
+    for module, name in (("http", "_LINGER_S"), ("http", "_CLOSE_S"), ("listener", "_SHUTDOWN_S")):
+        monkeypatch.setattr(f"ztproxy.proxy.{module}.{name}", 0.3, raising=False)
+    house.upstream.answer = respond(b"y" * 600_000)
+    connection = slow_reader(house).send(head("GET", "/", "Connection: close"))
+    taken = 0
+    while data := connection.socket.recv(16384):
+        taken += len(data)
+        time.sleep(0.04)
+    assert taken > 600_000
+
+
 @pytest.fixture(params=LOOPS)
 def forgetful(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InsideHouse]:
     """A proxy that remembers a single certificate."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import pytest
 
 from tests.authn.tokens import stepped
 from tests.fakes.pki import CLIENT, TestAuthority
+from tests.fakes.upstream import Received
+from tests.fakes.upstream import Upstream as Server
 from tests.proxy.inside import closed_port
-from tests.proxy.pools import Factory, Holder, Pool, failure, grant, hanging, pooled, server, tls_server
+from tests.proxy.pools import Broken, Factory, Holder, Pool, failure, grant, hanging, pooled, server, tls_server
 from tests.proxy.rude import RudeServer
 from tests.proxy.wires import soon
 from ztproxy.errors import Internal, Overloaded, UpstreamError
@@ -64,21 +67,17 @@ async def test_a_connection_not_to_be_kept_is_closed_not_pooled(pool: Pool) -> N
 
 
 @pooled()
-async def test_one_that_died_while_idle_is_not_given(pool: Pool) -> None:
+async def test_one_that_died_or_is_about_to_close_is_not_given(pool: Pool) -> None:
     first = await pool.open()
     first.release()
     assert await pool.server_met(1)
     pool.server.cut()
     await pool.settled()
     assert pool.upstream.idle(grant()) is None
-    assert await pool.open() is not first
-
-
-@pooled()
-async def test_one_that_is_about_to_close_is_not_given(pool: Pool) -> None:
-    first = await pool.open()
-    first.release()
-    first.transport.close()
+    second = await pool.open()
+    assert second is not first
+    second.release()
+    second.transport.close()
     assert pool.upstream.idle(grant()) is None
 
 
@@ -298,19 +297,17 @@ async def test_closing_the_upstream_ends_every_connection(pool: Pool) -> None:
     assert await asyncio.to_thread(soon, lambda: pool.server.closed == 2)
 
 
-def test_a_dial_under_way_ends_with_the_house(loop_factory: Factory) -> None:
-    async def scenario() -> None:
-        with hanging() as port:
-            pool = Pool(port)
-            opening = pool.opening()
-            await asyncio.sleep(0.05)
-            for task in pool.tasks:
-                task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await opening
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(scenario())
+@pooled()
+async def test_a_dial_under_way_ends_with_the_house(pool: Pool) -> None:
+    (await pool.open()).release()
+    with hanging() as port:
+        other = Pool(port)
+        opening = other.opening()
+        await asyncio.sleep(0.05)
+        for task in other.tasks:
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
 
 
 def test_a_refused_dial(loop_factory: Factory) -> None:
@@ -331,16 +328,6 @@ def test_a_handshake_into_silence(loop_factory: Factory) -> None:
         assert (error.code, error.detail) == ("upstream.timeout", "connect")
 
 
-class Broken:
-    """A loop with a bug."""
-
-    def __init__(self) -> None:
-        self.create_future = asyncio.get_running_loop().create_future
-
-    async def create_connection(self, *_: Any, **__: Any) -> None:
-        raise LookupError("no such codec")
-
-
 @pooled()
 async def test_a_bug_while_dialling_is_ours(pool: Pool) -> None:
     broken = Pool(pool.server.port, loop=Broken())
@@ -349,21 +336,14 @@ async def test_a_bug_while_dialling_is_ours(pool: Pool) -> None:
     assert "LookupError" in failed.value.detail
 
 
-def test_everyone_waiting_for_a_place_hears_of_a_failed_dial(loop_factory: Factory) -> None:
+@pooled()
+async def test_everyone_waiting_for_a_place_hears_of_a_failed_dial(pool: Pool) -> None:
     """The place is free again, so the next one dials for itself."""
-
-    async def scenario() -> None:
-        pool = Pool(closed_port(), limit=1)
-        opening = [pool.opening() for _ in range(3)]
-        codes = []
-        for task in opening:
-            with pytest.raises(UpstreamError) as failed:
-                await task
-            codes.append(failed.value.code)
-        assert codes == ["upstream.connect"] * 3
-
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
-        runner.run(scenario())
+    pool.upstream = Pool(closed_port(), limit=1).upstream
+    for task in [pool.opening() for _ in range(3)]:
+        with pytest.raises(UpstreamError) as failed:
+            await task
+        assert failed.value.code == "upstream.connect"
 
 
 @pytest.fixture(scope="module")
@@ -371,26 +351,38 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> TestAuthority:
     return TestAuthority(tmp_path_factory.mktemp("pki"), "internal")
 
 
-def test_tls_to_the_upstream_with_a_private_ca_and_our_own_certificate(
-    loop_factory: Factory, pki: TestAuthority
+@pytest.mark.parametrize("orderly", [True, False])
+def test_tls_with_a_private_ca_and_our_own_certificate(
+    loop_factory: Factory, pki: TestAuthority, orderly: bool
 ) -> None:
+    """And a body until close is whole only where TLS itself says that it ends (RFC 9112 §9.8)."""
     ours = pki.issue("proxy", usages=CLIENT)
     context = upstream_context(UpstreamTls(ca_pem=pki.path.read_text(), certificate=ours.certificate, key=ours.key))
 
-    async def scenario(port: int) -> None:
+    def until_close(_: Server, connection: socket.socket, __: Received) -> bool:
+        assert isinstance(connection, ssl.SSLSocket)
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\nhello")
+        if orderly:
+            connection.unwrap().close()
+        return False
+
+    async def scenario(port: int) -> Holder:
         pool = Pool(port, tls=context, server_name="orders.internal")
-        connection = await pool.open()
+        connection, holder = await pool.open(), Holder()
         assert connection.transport.get_extra_info("ssl_object").version() == "TLSv1.3"
         connection.transport.write(b"GET / HTTP/1.1\r\n\r\n")
-        holder = Holder()
         connection.expect(holder)
-        assert await asyncio.to_thread(soon, lambda: holder.answers)
+        holder.when_finished = connection.release
+        assert await asyncio.to_thread(soon, lambda: holder.finished or holder.failures)
         await pool.close()
+        return holder
 
     with server(tls_server(pki, "orders.internal", client_ca=pki.path)) as running:
-        running.answer = lambda _, connection, __: connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n") is None
+        running.answer = until_close
         with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(scenario(running.port))
+            holder = runner.run(scenario(running.port))
+    assert (holder.answers, holder.finished) == ([200], orderly)
+    assert [error.code for error in holder.failures] == ([] if orderly else ["upstream.truncated"])
 
 
 @pytest.mark.parametrize("fault", ["foreign authority", "other name"])

@@ -107,3 +107,17 @@ def all_of(connection: Connection) -> bytes:
     while data := connection.socket.recv(65536):
         whole += data
     return whole
+
+
+def cut(connection: Connection) -> bool:
+    """Whether the answer breaks off."""
+    try:
+        connection.answer()
+    except EOFError:
+        return True
+    return False
+
+
+MIB = bytes(range(256)) * 4096
+MIB_IN_CHUNKS = chunks(*[MIB[at : at + 9_999] for at in range(0, len(MIB), 9_999)])
+CHUNKED_MIB = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + MIB_IN_CHUNKS
