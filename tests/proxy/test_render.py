@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.proxy import Answer
-from tests.proxy.inside import head
+from tests.proxy.wires import head
 from ztproxy.errors import CODES, AccessError
 from ztproxy.gate import Refused
 from ztproxy.proxy.render import CONTINUE, PLAIN, STATUS_LINES, Reader, http_date, reader_of, refusal

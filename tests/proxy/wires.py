@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import stat
 import struct
 import time
 from collections.abc import Callable
@@ -53,23 +54,12 @@ def unchunked(body: bytes) -> bytes:
 def narrow(chosen: Callable[[socket.socket], bool]) -> None:
     """Gives sockets of this process a small send buffer, as a slow path has; a listening one hands it on."""
     for each in os.listdir("/proc/self/fd"):
-        with suppress(OSError), socket.socket(fileno=os.dup(int(each))) as found:
-            if found.family == socket.AF_INET and chosen(found):
-                found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
-
-
-def padded(size: int, *, line: str = "GET / HTTP/1.1") -> bytes:
-    """A head of exactly this size, in fields that are small enough."""
-    start = f"{line}\r\nHost: open.test\r\n".encode()
-    left = size - len(start) - 2
-    fields = []
-    while left > 0:
-        count = left if left <= 10_000 else min(10_000, left - 10)
-        fields.append(b"A: " + b"x" * (count - 5) + b"\r\n")
-        left -= count
-    whole = start + b"".join(fields) + b"\r\n"
-    assert len(whole) == size
-    return whole
+        with suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(int(each)).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(each))) as found:
+                if found.family == socket.AF_INET and chosen(found):
+                    found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
 
 
 def ends(connection: Connection, *, seconds: float = 3.0) -> bool:
