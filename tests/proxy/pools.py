@@ -122,6 +122,12 @@ class Pool:
         met = await asyncio.to_thread(soon, lambda: self.server.connections >= count)
         return met and self.server.connections == count
 
+    async def server_dies(self) -> None:
+        """Cuts every connection at the server's end."""
+        server = self.server
+        await asyncio.to_thread(soon, lambda: len(server._sockets) == server.connections - server.closed > 0)
+        server.cut()
+
     async def close(self) -> None:
         """Ends every connection, and sees that nothing goes on."""
         self.upstream.close()

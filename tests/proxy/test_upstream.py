@@ -70,8 +70,7 @@ async def test_a_connection_not_to_be_kept_is_closed_not_pooled(pool: Pool) -> N
 async def test_one_that_died_or_is_about_to_close_is_not_given(pool: Pool) -> None:
     first = await pool.open()
     first.release()
-    assert await pool.server_met(1)
-    pool.server.cut()
+    await pool.server_dies()
     await pool.settled()
     assert pool.upstream.idle(grant()) is None
     second = await pool.open()
@@ -144,8 +143,7 @@ async def test_a_place_given_to_one_that_waits_is_not_taken_by_another(pool: Poo
     again: list[asyncio.Task[UpstreamConnection]] = []
     only.expect(holder)
     holder.when_failed = lambda: again.append(pool.opening())
-    assert await pool.server_met(1)
-    pool.server.cut()
+    await pool.server_dies()
     first = await waiting
     await asyncio.sleep(0.05)
     assert [task.done() for task in again] == [False]
@@ -166,8 +164,7 @@ async def test_stepped_by_hand_in_that_moment_it_waits_too(pool: Pool) -> None:
         (await pool.upstream.open(grant(), fresh=True)).release()
 
     holder.when_failed = lambda: step(again(), pool.spawn)
-    assert await pool.server_met(1)
-    pool.server.cut()
+    await pool.server_dies()
     first = await waiting
     await asyncio.sleep(0.05)
     assert await pool.server_met(2)
@@ -244,8 +241,7 @@ async def test_a_place_given_in_the_moment_its_taker_leaves_is_not_lost(pool: Po
     await pool.settled()
     only.expect(holder)
     holder.when_failed = gone.cancel
-    assert await pool.server_met(1)
-    pool.server.cut()
+    await pool.server_dies()
     assert (await waiting).transport.is_closing() is False
     assert gone.cancelled()
 
@@ -314,15 +310,12 @@ def test_a_refused_dial(loop_factory: Factory) -> None:
     assert failure(loop_factory, closed_port()).code == "upstream.connect"
 
 
-def test_a_dial_into_silence(loop_factory: Factory) -> None:
+def test_a_dial_or_a_handshake_into_silence(loop_factory: Factory) -> None:
     with hanging() as port:
         started = monotonic()
         error = failure(loop_factory, port, connect_s=0.1)
         assert (error.code, error.detail) == ("upstream.timeout", "connect")
         assert monotonic() - started < 1
-
-
-def test_a_handshake_into_silence(loop_factory: Factory) -> None:
     with server() as running:
         error = failure(loop_factory, running.port, connect_s=0.1, tls=upstream_context(UpstreamTls()))
         assert (error.code, error.detail) == ("upstream.timeout", "connect")

@@ -62,6 +62,20 @@ def narrow(chosen: Callable[[socket.socket], bool]) -> None:
                     found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32768)
 
 
+def padded(size: int) -> bytes:
+    """A head of exactly this size, in fields that are small enough."""
+    start = b"GET / HTTP/1.1\r\nHost: open.test\r\n"
+    left = size - len(start) - 2
+    fields = []
+    while left > 0:
+        count = left if left <= 10_000 else min(10_000, left - 10)
+        fields.append(b"A: " + b"x" * (count - 5) + b"\r\n")
+        left -= count
+    whole = start + b"".join(fields) + b"\r\n"
+    assert len(whole) == size
+    return whole
+
+
 def ends(connection: Connection, *, seconds: float = 3.0) -> bool:
     """Whether the proxy ends the connection in time, with nothing more to say."""
     connection.socket.settimeout(seconds)
