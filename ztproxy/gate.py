@@ -10,7 +10,6 @@ INVARIANT: `Grant` is constructed in this module alone, after an allowing `Decis
 from __future__ import annotations
 
 import os
-from asyncio import CancelledError
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -317,7 +316,7 @@ def _as_error(failure: BaseException) -> AccessError:
     """What is recorded and answered for whatever ended an attempt; never an allow."""
     if isinstance(failure, AccessError):
         return failure
-    if isinstance(failure, CancelledError):
+    if not isinstance(failure, Exception):
         return ProtocolError("client.closed", "the client went away")
     return Internal("internal", "an internal error", detail=repr(failure))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from tests.fakes.upstream import Received, Upstream
+from tests.proxy.wires import MIB_IN_CHUNKS
 
 
 class RudeServer:
@@ -143,3 +144,4 @@ NO_ANSWERS: dict[str, tuple[bytes, int, str]] = {
     "two lengths": (b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 502, "upstream.response"),
     "unasked upgrade": (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", 502, "upstream.response"),
 }
+CHUNKED_MIB = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + MIB_IN_CHUNKS

@@ -18,9 +18,12 @@ EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
 
 
 class Transport:
-    """Tells whether it was cut."""
+    """Tells whether it was cut; without TLS."""
 
     aborted = False
+
+    def get_extra_info(self, _: str) -> None:
+        return None
 
     def abort(self) -> None:
         self.aborted = True

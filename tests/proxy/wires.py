@@ -124,4 +124,3 @@ def cut(connection: Connection) -> bool:
 
 MIB = bytes(range(256)) * 4096
 MIB_IN_CHUNKS = chunks(*[MIB[at : at + 9_999] for at in range(0, len(MIB), 9_999)])
-CHUNKED_MIB = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + MIB_IN_CHUNKS

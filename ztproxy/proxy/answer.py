@@ -8,6 +8,7 @@ sees as a cut.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Final, Protocol
 
 from ztproxy.errors import ProtocolError, UpstreamError
@@ -176,10 +177,20 @@ class AnswerReader(asyncio.Protocol):
     def eof_received(self) -> bool:
         """The upstream ends its side: the end of a body that runs until close, else nothing by itself."""
         exchange = self.exchange
-        if exchange is not None and self._framing is Framing.CLOSE:
+        if exchange is not None and self._framing is Framing.CLOSE and self._ended_in_order():
             self.keep = False
             exchange.answer_body(b"", last=True)
         return False
+
+    def _ended_in_order(self) -> bool:
+        """Whether TLS itself said that it ends; without TLS a FIN says as much as there is (RFC 9112 §9.8)."""
+        connection = self.transport.get_extra_info("ssl_object")
+        if connection is None:
+            return True
+        try:
+            return not connection.read(1)  # nothing behind a `close_notify`; an error where none came
+        except ssl.SSLError:
+            return False
 
     def lost(self, error: Exception | None) -> None:
         """The connection is gone; an answer still awaited is truncated."""

@@ -32,7 +32,7 @@ _HIGH_WATER: Final = 64 * 1024
 _LOW_WATER: Final = 32 * 1024
 _LINGER_S: Final = 1.0
 """For a short last answer to arrive, and for a resting client to notice the end."""
-_CLOSE_S: Final = 5.0
+_CLOSE_S: Final = 20.0
 """For the last bytes of an answer that may be long."""
 _ACTION: Final = "execute-api:Invoke"
 
@@ -74,6 +74,7 @@ class ClientConnection(asyncio.Protocol):
         "_block",
         "_buffer",
         "_certificate",
+        "_ends",
         "_exchange",
         "_facts",
         "_identity",
@@ -106,6 +107,8 @@ class ClientConnection(asyncio.Protocol):
         """The client leaves its answers unread; no further request is taken up meanwhile."""
         self._queued = False
         """`_next` is due."""
+        self._ends = False
+        """The connection ends as soon as the client has caught up."""
         self.upstream_full = False
         """The upstream of the exchange takes no more for now."""
         self._block: FieldBlock | None = None
@@ -253,18 +256,18 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, *, close: bool, body_open: bool) -> None:
         """The answer is complete; the next request may come."""
         self._exchange = None
-        self._over(close=close, body_open=body_open, answered=True)
+        self._over(close=close, body_open=body_open)
 
-    def _over(self, *, close: bool, body_open: bool, answered: bool = False) -> None:
+    def _over(self, *, close: bool, body_open: bool) -> None:
         self.upstream_full = False
         if close:
             self._lingering = True
             self._buffer = b""
-            self.due = monotonic() + (_CLOSE_S if answered else _LINGER_S)
+            self.due = monotonic() + _LINGER_S
             if body_open:
                 self.resume()  # input is read and dropped for a moment, so that it cannot reset what was answered
             else:
-                self.door.turn.close(self._transport)
+                self.door.turn.close(self)
             return
         self.due = monotonic() + self.door.idle_s
         self._go_on()
@@ -291,6 +294,21 @@ class ClientConnection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Sends to the client, behind the records of this turn."""
         self.door.turn.send(self._transport, data)
+
+    def is_closing(self) -> bool:
+        """Whether the connection ends already."""
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        """Ends the connection, once the client has taken most of what was sent."""
+        if self._stuffed:
+            self._ends = True
+            self.due = monotonic() + self.door.idle_s
+        else:
+            self._ends = False
+            unsent = self._transport.get_write_buffer_size()
+            self.due = monotonic() + (_CLOSE_S if unsent else _LINGER_S)
+            self._transport.close()
 
     def cut(self) -> None:
         """Ends the connection so that the client cannot take what it has for complete."""
@@ -342,7 +360,9 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The client caught up."""
         self._stuffed = False
-        if self._exchange is not None:
+        if self._ends:
+            self.close()
+        elif self._exchange is not None:
             self._exchange.client_resumed()
         elif not self._lingering:
             self._go_on()

@@ -6,12 +6,22 @@ kill -9 can lose an answer but never the record of it. All records of a turn sha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 if TYPE_CHECKING:
     import asyncio
 
     from ztproxy.audit.recorder import Recorder
+
+
+class Closable(Protocol):
+    """Something that ends behind what was sent before: a transport, or a connection with its own idea of the end."""
+
+    def is_closing(self) -> bool:
+        """Whether it ends already."""
+
+    def close(self) -> None:
+        """Ends it."""
 
 
 class Turn:
@@ -22,7 +32,7 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop, recorder: Recorder) -> None:
         self._loop: Final = loop
         self._recorder: Final = recorder
-        self._outbox: list[tuple[asyncio.Transport, bytes | None]] = []
+        self._outbox: list[tuple[asyncio.Transport, bytes] | tuple[Closable, None]] = []
 
     def send(self, transport: asyncio.Transport, data: bytes) -> None:
         """Sends at the end of this turn, in the order of the calls."""
@@ -34,7 +44,7 @@ class Turn:
             self._loop.call_soon(self._flush)
         self._outbox.append((transport, data))
 
-    def close(self, transport: asyncio.Transport) -> None:
+    def close(self, transport: Closable) -> None:
         """Closes once everything sent before has left."""
         if not self._outbox:
             if not self._recorder.pending:
@@ -53,4 +63,4 @@ class Turn:
             if data is None:
                 transport.close()
             else:
-                transport.write(data)
+                cast("asyncio.Transport", transport).write(data)
