@@ -17,7 +17,7 @@ import pytest
 from tests.fakes.pki import SERVER
 from tests.fakes.proxy import POLICY, House
 from tests.fakes.upstream import Received, Upstream, respond
-from tests.proxy.inside import LOOPS, InsideHouse
+from tests.proxy.inside import LOOPS, InsideHouse, in_haste
 from tests.proxy.rude import silent_after
 from tests.proxy.wires import ends, head, soon
 from ztproxy import __version__
@@ -149,7 +149,8 @@ class Running(InsideHouse):
 
 
 @pytest.fixture(params=LOOPS)
-def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+def running(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
+    in_haste(monkeypatch)
     house = Running(tmp_path, LOOPS[request.param])
     yield house
     house.close()

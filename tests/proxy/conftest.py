@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.proxy.inside import LOOPS, InsideHouse
+from tests.proxy.inside import LOOPS, InsideHouse, in_haste
 
 
 @pytest.fixture(params=LOOPS)
@@ -20,10 +20,12 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[InsideHouse]:
     """A proxy on an event loop of each kind, up for the whole module."""
     house = InsideHouse(tmp_path_factory.mktemp("house"), LOOPS[request.param])
-    try:
-        yield house.start()
-    finally:
-        house.close()
+    with pytest.MonkeyPatch.context() as patched:
+        in_haste(patched)
+        try:
+            yield house.start()
+        finally:
+            house.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
 from tests.fakes.pki import Leaf
@@ -22,6 +23,7 @@ from tests.proxy.rude import RudeServer
 from tests.proxy.wires import head
 from ztproxy.app import App, plan
 from ztproxy.config import load
+from ztproxy.proxy import http, sessions
 
 VPCE = "vpce-0123456789abcdef0"
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
@@ -51,6 +53,12 @@ def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
     return port
+
+
+def in_haste(patched: pytest.MonkeyPatch) -> None:
+    """Deadlines are looked at more often, and leave is taken sooner."""
+    patched.setattr(sessions, "SWEEP_S", 0.05)
+    patched.setattr(http, "_LINGER_S", 0.3, raising=False)
 
 
 class InsideHouse(House):
@@ -159,7 +167,7 @@ class InsideHouse(House):
         self.upstream.answer = echo
         self.upstream.requests.clear()
         self.rude.speak = RudeServer.listen
-        self.rude.heard.clear()
+        self.rude.drop()
 
     def close(self) -> None:
         """Ends everything that still runs."""

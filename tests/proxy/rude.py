@@ -55,14 +55,19 @@ class RudeServer:
             finally:
                 self.open.discard(connection)
 
+    def drop(self) -> None:
+        """Ends every connection, and forgets what was heard."""
+        while self.open:
+            with suppress(OSError):
+                self.open.pop().shutdown(socket.SHUT_RDWR)
+        self.heard.clear()
+
     def close(self) -> None:
         """Ends the server."""
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for connection in tuple(self.open):
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        self.drop()
 
 
 def silent_after(data: bytes) -> Callable[[Upstream, socket.socket, Received], bool]:
@@ -90,7 +95,8 @@ def deaf(self: RudeServer, connection: socket.socket, heard: bytearray) -> None:
     self.until(b"\r\n\r\n", connection, heard)
     if b"GET /first" in heard:
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-    time.sleep(3)
+    while connection in self.open:
+        time.sleep(0.02)
 
 
 def answering(data: bytes) -> Callable[[RudeServer, socket.socket, bytearray], None]:

@@ -354,9 +354,9 @@ def test_a_client_that_reads_again_gets_all_of_it(house: InsideHouse) -> None:
 
 
 def test_a_slow_client_gets_the_whole_of_its_last_answer(house: InsideHouse, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was buffered of it may take as long as twenty seconds; here every such time is divided by twenty."""
+    """What was buffered of it may take as long as five seconds; here every such time is divided by five."""
     for module, name in ((http, "_LINGER_S"), (http, "_CLOSE_S"), (listener, "_SHUTDOWN_S")):
-        monkeypatch.setattr(module, name, getattr(module, name, 0) / 20, raising=False)
+        monkeypatch.setattr(module, name, getattr(module, name) / 5)
     house.upstream.answer = respond(b"y" * 600_000)
     connection = slow_reader(house).send(head("GET", "/", "Connection: close"))
     taken = 0

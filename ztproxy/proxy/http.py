@@ -32,7 +32,7 @@ _HIGH_WATER: Final = 64 * 1024
 _LOW_WATER: Final = 32 * 1024
 _LINGER_S: Final = 1.0
 """For a short last answer to arrive, and for a resting client to notice the end."""
-_CLOSE_S: Final = 20.0
+_CLOSE_S: Final = 5.0
 """For the last bytes of an answer that may be long."""
 _ACTION: Final = "execute-api:Invoke"
 
@@ -70,6 +70,7 @@ class ClientConnection(asyncio.Protocol):
     """The protocol of one client connection, behind TLS."""
 
     __slots__ = (
+        "_answered",
         "_arrival",
         "_block",
         "_buffer",
@@ -107,6 +108,8 @@ class ClientConnection(asyncio.Protocol):
         """The client leaves its answers unread; no further request is taken up meanwhile."""
         self._queued = False
         """`_next` is due."""
+        self._answered = False
+        """What the connection ends with is an answer, which may be long."""
         self._ends = False
         """The connection ends as soon as the client has caught up."""
         self.upstream_full = False
@@ -256,6 +259,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_over(self, *, close: bool, body_open: bool) -> None:
         """The answer is complete; the next request may come."""
         self._exchange = None
+        self._answered = True
         self._over(close=close, body_open=body_open)
 
     def _over(self, *, close: bool, body_open: bool) -> None:
@@ -269,6 +273,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.door.turn.close(self)
             return
+        self._answered = False
         self.due = monotonic() + self.door.idle_s
         self._go_on()
 
@@ -306,8 +311,7 @@ class ClientConnection(asyncio.Protocol):
             self.due = monotonic() + self.door.idle_s
         else:
             self._ends = False
-            unsent = self._transport.get_write_buffer_size()
-            self.due = monotonic() + (_CLOSE_S if unsent else _LINGER_S)
+            self.due = monotonic() + (_CLOSE_S if self._answered else _LINGER_S)
             self._transport.close()
 
     def cut(self) -> None:

@@ -22,7 +22,7 @@ from ztproxy.wire import proxyproto
 _BACKLOG: Final = 4096
 _ACCEPTS_PER_TURN: Final = 64
 _NO_DESCRIPTORS_S: Final = 0.5
-_SHUTDOWN_S: Final = 20.0
+_SHUTDOWN_S: Final = 5.0
 """For the last bytes of an answer and the peer's own end of TLS; who ignores it is cut."""
 
 Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
