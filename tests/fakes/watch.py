@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import ssl
 import time
@@ -83,15 +84,15 @@ class WatchedHouse(House):
         plain = self.raw(listener)
         plain.sendall(preamble)
         context = self.context(leaf if isinstance(leaf, Leaf) else None if leaf is NOBODY else self.bob)
+        wrapped = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
         try:
-            wrapped = context.wrap_socket(plain, server_hostname=name)
-            if wrapped.version() is None:  # `wrap_socket` skips the handshake where the peer has gone already
-                wrapped.close()
-                raise ConnectionResetError("closed before the handshake")
-            return HeardConnection(wrapped, self.heard)
-        except BaseException:
-            plain.close()
+            wrapped.do_handshake()  # by hand: `wrap_socket` skips it where the peer has gone already
+        except BaseException as error:
+            wrapped.close()
+            if isinstance(error, OSError) and error.errno == errno.ENOTCONN:
+                raise ConnectionResetError("closed before the handshake") from None
             raise
+        return HeardConnection(wrapped, self.heard)
 
     def connect(
         self, leaf: Leaf | None = None, *, name: str = "localhost", listener: str = "edge", preamble: bytes = b""

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,8 @@ class InsideHouse(House):
             _route("agent", port, policy="agent.json"),
             _route("vpc", port, policy="vpc.json"),
             _route("small", port, limits={"body_bytes": 1000}),
-            _route("quick", port, timeouts={"response_s": 0.4}),
-            _route("brief", port, timeouts={"response_s": 20, "total_s": 0.6}),
+            _route("quick", port, timeouts={"response_s": 0.3}),
+            _route("brief", port, timeouts={"response_s": 20, "total_s": 0.4}),
             _route("sealed", port, audit="required"),
             _route("dead", closed_port()),
             _route("one", port, upstream={"url": f"http://127.0.0.1:{port}", "pool": {"max_connections": 1}}),
@@ -134,7 +135,8 @@ class InsideHouse(House):
         """Drains and ends the proxy; raises what it ended with."""
         thread, self._thread = self._thread, None
         assert thread is not None
-        self.loop.call_soon_threadsafe(self.app.stop)
+        with suppress(RuntimeError):  # its loop is closed: it has ended by itself
+            self.loop.call_soon_threadsafe(self.app.stop)
         thread.join(40)
         gc.unfreeze()  # what the proxy froze for its own life would outlive it here
         gc.set_threshold(*self._threshold)

@@ -21,6 +21,7 @@ class RudeServer:
         self.heard: list[bytearray] = []
         """What came on each connection."""
         self.open: set[socket.socket] = set()
+        self.hears = threading.Event()
         self.speak: Callable[[RudeServer, socket.socket, bytearray], None] = RudeServer.listen
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -57,10 +58,12 @@ class RudeServer:
 
     def drop(self) -> None:
         """Ends every connection, and forgets what was heard."""
+        self.hears.set()
         while self.open:
             with suppress(OSError):
                 self.open.pop().shutdown(socket.SHUT_RDWR)
         self.heard.clear()
+        self.hears.clear()
 
     def close(self) -> None:
         """Ends the server."""
@@ -90,13 +93,19 @@ def dripping(_: Upstream, connection: socket.socket, __: Received) -> bool:
 
 
 def deaf(self: RudeServer, connection: socket.socket, heard: bytearray) -> None:
-    """Answers `GET /first`, and stops reading with the next head."""
+    """Answers `GET /first`, then stops reading with the next head until told to hear; answers once it heard all."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     self.until(b"\r\n\r\n", connection, heard)
     if b"GET /first" in heard:
         connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
-    while connection in self.open:
-        time.sleep(0.02)
+        heard.clear()
+        self.until(b"\r\n\r\n", connection, heard)
+    self.hears.wait(10)
+    start, _, body = bytes(heard).partition(b"\r\n\r\n")
+    left = int(start.lower().partition(b"content-length: ")[2].split()[0]) - len(body)
+    while left > 0 and (data := connection.recv(2**20)):
+        left -= len(data)
+    connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
 
 
 def answering(data: bytes) -> Callable[[RudeServer, socket.socket, bytearray], None]:
@@ -112,7 +121,7 @@ def answering(data: bytes) -> Callable[[RudeServer, socket.socket, bytearray], N
 
 def taking_its_time(_: Upstream, connection: socket.socket, __: Received) -> bool:
     """Answers after a while."""
-    time.sleep(0.4)
+    time.sleep(0.2)
     connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
     return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import ssl
 import stat
 import struct
 import time
@@ -83,6 +84,20 @@ def ends(connection: Connection, *, seconds: float = 3.0) -> bool:
         return connection.ended()
     except TimeoutError:
         return False
+
+
+def push(connection: Connection, size: int, *, seconds: float) -> int:
+    """Sends so many bytes, or as many as are taken before none is for so long."""
+    left, until, piece = size, time.monotonic() + seconds, b"x" * 2**18
+    connection.socket.settimeout(0)
+    while left and time.monotonic() < until:
+        try:
+            left -= connection.socket.send(piece[:left])
+            until = time.monotonic() + seconds
+        except ssl.SSLWantWriteError:
+            time.sleep(0.002)
+    connection.socket.settimeout(10)
+    return size - left
 
 
 def signed(
