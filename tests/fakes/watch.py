@@ -6,6 +6,7 @@ import errno
 import json
 import ssl
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,7 +85,18 @@ class WatchedHouse(House):
         plain = self.raw(listener)
         plain.sendall(preamble)
         context = self.context(leaf if isinstance(leaf, Leaf) else None if leaf is NOBODY else self.bob)
-        wrapped = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+        with warnings.catch_warnings():
+            # Where the peer has reset already, CPython drops the half-made socket without closing it.
+            warnings.simplefilter("ignore", ResourceWarning)
+            gone: str | None = None
+            try:
+                wrapped = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+            except OSError as error:
+                gone = str(error)
+                error.__traceback__ = None
+        if gone is not None:
+            plain.close()
+            raise ConnectionResetError(gone)
         try:
             wrapped.do_handshake()  # by hand: `wrap_socket` skips it where the peer has gone already
         except BaseException as error:
