@@ -94,6 +94,7 @@ class InsideHouse(House):
             _route("open", port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
             _route("rude", self.rude.port, timeouts={"response_s": 20}, limits={"body_bytes": 2**30}),
             _route("careful", self.rude.port, audit="required", limits={"body_bytes": 2**30}),
+            _route("signed", self.rude.port, authenticate={"any_of": ["sigv4"]}),
             _route("agent", port, policy="agent.json"),
             _route("vpc", port, policy="vpc.json"),
             _route("small", port, limits={"body_bytes": 1000}),

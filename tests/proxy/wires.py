@@ -101,16 +101,21 @@ def push(connection: Connection, size: int, *, seconds: float) -> int:
 
 
 def signed(
-    body: bytes = b"", *, declare: bytes | None = None, method: str = "POST", fields: tuple[str, ...] = ()
+    body: bytes = b"",
+    *,
+    declare: bytes | None = None,
+    method: str = "POST",
+    fields: tuple[str, ...] = (),
+    host: str = "localhost",
 ) -> bytes:
     """A request signed by botocore, without its body; `declare` is the body whose hash it names in a signed field."""
-    request = AWSRequest(method=method, url="https://localhost/orders", data=body)
-    request.headers["Host"] = "localhost"
+    request = AWSRequest(method=method, url=f"https://{host}/orders", data=body)
+    request.headers["Host"] = host
     if declare is not None:
         request.headers["X-Amz-Content-SHA256"] = hashlib.sha256(declare).hexdigest()
     SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "execute-api", "eu-west-1").add_auth(request)
     lines = [f"{name}: {value}" for name, value in request.headers.items() if name != "Host"]
-    return head(method, "/orders", *lines, *fields, host="localhost")
+    return head(method, "/orders", *lines, *fields, host=host)
 
 
 def vanish(connection: Connection, how: str) -> None:

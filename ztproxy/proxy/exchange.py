@@ -224,8 +224,9 @@ class Exchange:
         if meter.bytes_in > grant.request.route.limits.body_bytes:
             raise ProtocolError("protocol.body-size", "the body is larger than the route allows")
         if self._digest is not None:
-            self._digest.update(data)
-            data, self._held = self._held, data
+            if data:  # a piece of framing alone must not push out what is held
+                self._digest.update(data)
+                data, self._held = self._held, data
             if not self.body_open:
                 if not hmac.compare_digest(self._digest.hexdigest(), self._expected):
                     raise _other_body()
