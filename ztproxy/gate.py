@@ -41,7 +41,8 @@ from ztproxy.types import (
     Route,
 )
 
-_MOST_FRAGMENTS: Final = 20_000
+_MOST_FRAGMENTS: Final = 4096
+"""Of each memory here; an entry is a few KiB, so all of them stay within some 30 MiB."""
 _Ids = tuple[int, int, int, int]
 
 

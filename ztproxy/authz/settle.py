@@ -19,7 +19,7 @@ from ztproxy.types import AccessRequest, Identity, NetworkContext
 if TYPE_CHECKING:
     from ztproxy.authz.index import Candidates, Selection
 
-_MOST_SETTLED: Final = 16_384
+_MOST_SETTLED: Final = 4096
 _LARGEST_SETTLED: Final = 64
 """Statements of one caller and route beyond which the index alone is quick enough, and copies would cost memory."""
 _STANDING: Final = frozenset(("ztproxy:groups", "aws:requestedregion"))

@@ -115,6 +115,7 @@ class Exchange:
             self._check_body(grant)
             pool = client.door.upstreams[grant.request.route.name]
             upstream = pool.idle(grant) or await pool.open(grant)
+            self._forward(upstream, grant)
         except Refused as refused:
             client.refuse(refused, body_open=self.body_open)
         except AccessError as error:
@@ -124,8 +125,6 @@ class Exchange:
             raise
         except Exception as bug:
             self.fail(Internal("internal", "an internal error", detail=repr(bug)))
-        else:
-            self._forward(upstream, grant)
 
     def _check_body(self, grant: Grant) -> None:
         limit = grant.request.route.limits.body_bytes
